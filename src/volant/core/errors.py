@@ -1,0 +1,186 @@
+"""The one error tree.
+
+    VolantError
+    ├── InvalidInput            422  what was asked cannot be right
+    │   └── Malformed           400  what was sent cannot be read
+    ├── Forbidden               403
+    ├── NotFound                404
+    ├── Conflict                409
+    │   ├── AlreadyExists       409
+    │   ├── StaleRevision       409  somebody else wrote first
+    │   ├── InUse               409
+    │   ├── WrongState          409  not while it is as it is
+    │   └── Exhausted           409  a pool has nothing left to give
+    ├── Compacted               410  the change log no longer reaches back that far
+    ├── TooLarge                413
+    ├── Unavailable             503  a part that this needs is not there now
+    │   └── GuestUnreachable    503
+    ├── TimedOut                504
+    └── HostError               500  the host did not do what it was told
+        ├── CommandFailed       500
+        ├── ChecksumMismatch    500
+        └── DiskFull            507
+
+Each layer adds what it was doing (``raise … from``); only the edge logs. ``code`` is stable and
+documented in docs/reference/errors.md; ``hint`` says what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class VolantError(Exception):
+    """The base of everything that Volant raises on purpose."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Something went wrong"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InvalidInput(VolantError):
+    """A value is outside what it may be; ``field`` names it (``spec.memory_mb``)."""
+
+    code = "invalid_input"
+    status = 422
+    title = "The request cannot be right"
+
+    def __init__(self, message: str, *, field: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.field = field
+
+
+class Malformed(InvalidInput):
+    code = "malformed"
+    status = 400
+    title = "The request cannot be read"
+
+
+class Forbidden(VolantError):
+    code = "forbidden"
+    status = 403
+    title = "Not allowed"
+
+
+class NotFound(VolantError):
+    code = "not_found"
+    status = 404
+    title = "No such thing"
+
+
+class Conflict(VolantError):
+    code = "conflict"
+    status = 409
+    title = "In conflict with what is"
+
+
+class AlreadyExists(Conflict):
+    code = "already_exists"
+    title = "The name is taken"
+
+
+class StaleRevision(Conflict):
+    code = "stale_revision"
+    title = "Somebody else wrote first"
+
+
+class InUse(Conflict):
+    code = "in_use"
+    title = "Still in use"
+
+
+class WrongState(Conflict):
+    code = "wrong_state"
+    title = "Not in this state"
+
+
+class Exhausted(Conflict):
+    code = "exhausted"
+    title = "Nothing left to give"
+
+
+class Compacted(VolantError):
+    code = "compacted"
+    status = 410
+    title = "That far back is no longer kept"
+
+
+class TooLarge(VolantError):
+    code = "too_large"
+    status = 413
+    title = "Too large"
+
+
+class Unavailable(VolantError):
+    code = "unavailable"
+    status = 503
+    title = "Not available now"
+
+
+class GuestUnreachable(Unavailable):
+    code = "guest_unreachable"
+    title = "The guest's agent does not answer"
+
+
+class TimedOut(VolantError):
+    code = "timed_out"
+    status = 504
+    title = "It took too long"
+
+
+class HostError(VolantError):
+    code = "host_error"
+    status = 500
+    title = "The host did not do what it was told"
+
+
+class CommandFailed(HostError):
+    """A program failed; carries the command, its exit status and the end of its stderr."""
+
+    code = "command_failed"
+    title = "A program failed"
+
+    def __init__(self, command: tuple[str, ...], exit_status: int | None, stderr_tail: str, *, hint: str | None = None) -> None:
+        if exit_status is None:
+            how = "did not end in time"
+        elif exit_status < 0:
+            how = f"was ended by signal {-exit_status}"
+        elif exit_status == 127:
+            how = "is not installed"
+        else:
+            how = f"failed with status {exit_status}"
+        tail = stderr_tail.strip()
+        super().__init__(f"{command[0]} {how}" + (f": {tail.splitlines()[-1]}" if tail else ""), hint=hint)
+        self.command = command
+        self.exit_status = exit_status
+        self.stderr_tail = tail
+
+
+class ChecksumMismatch(HostError):
+    code = "checksum_mismatch"
+    title = "The content is not what its checksum says"
+
+
+class DiskFull(HostError):
+    code = "disk_full"
+    status = 507
+    title = "The disk is full"
+
+
+def error_classes() -> list[type[VolantError]]:
+    """Every class of the tree, depth first, for the documentation's completeness test."""
+    found: list[type[VolantError]] = []
+    waiting: list[type[VolantError]] = [VolantError]
+    while waiting:
+        cls = waiting.pop()
+        found.append(cls)
+        waiting.extend(sorted(cls.__subclasses__(), key=lambda c: c.__name__, reverse=True))
+    return found
