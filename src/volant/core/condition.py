@@ -32,7 +32,7 @@ def is_true(conditions: Conditions, type_: str) -> bool:
 
 
 def set_condition(conditions: Conditions, new: Condition, now: str) -> Conditions:
-    """``conditions`` with ``new`` in it. The transition time moves only when the status does; an unchanged set is returned as it is."""
+    """``conditions`` with ``new`` in it. The transition time moves only with the status; an unchanged set comes back as is."""
     old = find_condition(conditions, new.type)
     at = old.last_transition_at if old is not None and old.status == new.status else now
     dated = msgspec.structs.replace(new, last_transition_at=at)

@@ -1,0 +1,272 @@
+"""The plugin manifest, version 1: what a VM is made from.
+
+One JSON document. Beside the fields of the original format it carries ``boot`` (the kernel and the initramfs that carries
+kestrel), ``rootfs.filesystem``, ``workload.user`` and ``workload.stop_signal``. A top-level ``initramfs`` stays what it
+was: the whole of a diskless guest. docs/reference/manifest.md describes every field.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from volant.core.errors import InvalidInput
+from volant.core.ids import check_digest, check_name
+from volant.core.resource import split_validation_error
+
+SCHEMA_VERSIONS = ("v1", "1", "1.0")
+WRITTEN_SCHEMA_VERSION = "v1"
+MANIFEST_MAX_BYTES = 256 * 1024
+
+Filesystem = Literal["erofs", "squashfs", "ext4", "xfs", "btrfs"]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}")
+_ENV_NAME = re.compile(r"[^=\x00]+")
+_SIGNALS = {
+    "SIGHUP": 1, "SIGINT": 2, "SIGQUIT": 3, "SIGKILL": 9, "SIGUSR1": 10, "SIGUSR2": 12, "SIGTERM": 15, "SIGWINCH": 28,
+    "SIGPWR": 30,
+}  # fmt: skip
+_RTMIN = 34
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    pass
+
+
+class Media(_Part, frozen=True, kw_only=True):
+    """A file that the plugin brings, named by its content: ``checksum`` is ``sha256:`` and 64 hexadecimal digits."""
+
+    url: str
+    checksum: str = ""
+
+
+class RootFilesystem(_Part, frozen=True, kw_only=True):
+    """``format`` says how the file holds blocks (raw, qcow2), ``filesystem`` what lies in them."""
+
+    url: str
+    checksum: str = ""
+    format: Literal["raw", "qcow2"] = "raw"
+    filesystem: Filesystem = "erofs"
+
+
+class Boot(_Part, frozen=True, kw_only=True):
+    """What brings the guest up to its agent: an uncompressed kernel, and an initramfs with kestrel and its modules."""
+
+    kernel: Media
+    initramfs: Media
+
+
+class Resources(_Part, frozen=True, kw_only=True):
+    """Cores and MiB of memory that a VM gets unless its own spec says otherwise."""
+
+    cpu_cores: Positive = 1
+    memory_mb: Annotated[int, msgspec.Meta(ge=32)] = 256
+    disk_mb: Annotated[int, msgspec.Meta(ge=64)] = 1024
+    """The writable layer over the read-only root, sparse."""
+
+
+class Workload(_Part, frozen=True, kw_only=True):
+    """``entrypoint`` is the whole argument vector. ``base_url`` is where the workload listens, seen from inside the guest."""
+
+    type: Literal["http", "exec"] = "http"
+    base_url: str = ""
+    entrypoint: tuple[str, ...]
+    env: dict[str, str] = {}
+    workdir: str = "/"
+    user: str = "0:0"
+    stop_signal: str = "SIGTERM"
+
+
+class HealthCheck(_Part, frozen=True, kw_only=True):
+    """HTTP GET of ``endpoint`` under the workload's ``base_url``; 2xx and 3xx are healthy."""
+
+    endpoint: str
+    timeout_ms: Annotated[int, msgspec.Meta(ge=0)] = 1000
+    interval_ms: Annotated[int, msgspec.Meta(ge=50)] = 2000
+    unhealthy_threshold: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
+
+
+class Action(_Part, frozen=True, kw_only=True):
+    method: str
+    path: str
+    description: str = ""
+    timeout_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class Disk(_Part, frozen=True, kw_only=True):
+    name: str
+    source: str
+    checksum: str = ""
+    format: Literal["raw", "qcow2"] = "raw"
+    readonly: bool = False
+    target: str = ""
+
+
+class Expose(_Part, frozen=True, kw_only=True):
+    port: Port
+    protocol: Literal["tcp", "udp"] = "tcp"
+    host_port: Port | None = None
+
+
+class Network(_Part, frozen=True, kw_only=True):
+    mode: Literal["bridged", "dhcp", "vsock"] = "bridged"
+    subnet: str = ""
+    gateway: str = ""
+    auto_assign: bool = True
+    expose: tuple[Expose, ...] = ()
+
+
+class CloudInitFile(_Part, frozen=True, kw_only=True):
+    inline: bool = False
+    content: str = ""
+    path: str = ""
+
+
+class CloudInit(_Part, frozen=True, kw_only=True):
+    datasource: str = "NoCloud"
+    seed_mode: Literal["vfat"] = "vfat"
+    user_data: CloudInitFile | None = None
+    meta_data: CloudInitFile | None = None
+    network_config: CloudInitFile | None = None
+
+
+class Devices(_Part, frozen=True, kw_only=True):
+    pci_passthrough: tuple[str, ...] = ()
+    allowlist: tuple[str, ...] = ()
+
+
+class Manifest(_Part, frozen=True, kw_only=True):
+    """A plugin manifest v1. ``check_manifest`` holds the rules that types cannot say."""
+
+    schema_: str = msgspec.field(name="$schema", default="")
+    schema_version: str
+    name: str
+    version: str
+    runtime: str = ""
+    enabled: bool = True
+    image: str = ""
+    image_digest: str = ""
+    openapi: str = ""
+    labels: dict[str, str] = {}
+    resources: Resources = Resources()
+    workload: Workload
+    health_check: HealthCheck | None = None
+    actions: dict[str, Action] = {}
+    boot: Boot | None = None
+    rootfs: RootFilesystem | None = None
+    initramfs: Media | None = None
+    disks: tuple[Disk, ...] = ()
+    cloud_init: CloudInit | None = None
+    network: Network = Network()
+    devices: Devices = Devices()
+
+
+def read_manifest(content: bytes) -> Manifest:
+    """Parse and check a manifest document.
+
+    Raises:
+        InvalidInput: it is too large, no JSON, or breaks a rule; the message names the field.
+    """
+    if len(content) > MANIFEST_MAX_BYTES:
+        raise InvalidInput(f"the manifest is larger than {MANIFEST_MAX_BYTES} bytes")
+    try:
+        return check_manifest(msgspec.json.decode(content, type=Manifest))
+    except msgspec.ValidationError as error:
+        message, field = split_validation_error(error)
+        raise InvalidInput(f"manifest: {message}", field=field) from error
+    except msgspec.DecodeError as error:
+        raise InvalidInput(f"the manifest is not JSON: {error}") from error
+
+
+def convert_manifest(data: Any) -> Manifest:
+    """``read_manifest`` for what is already parsed."""
+    return read_manifest(msgspec.json.encode(data))
+
+
+def check_manifest(manifest: Manifest) -> Manifest:
+    """Return ``manifest`` when every rule holds. Raises InvalidInput naming the first field that breaks one."""
+    if manifest.schema_version not in SCHEMA_VERSIONS:
+        raise InvalidInput(
+            f"schema_version {manifest.schema_version!r} is not known", field="schema_version", hint='this Volant reads "v1"'
+        )
+    check_name(manifest.name, "name")
+    if not _VERSION.fullmatch(manifest.version):
+        raise InvalidInput(
+            f"{manifest.version[:80]!r} is not a version", field="version", hint="letters, digits and . _ + ~ -, at most 128"
+        )
+    _check_workload(manifest.workload)
+    if manifest.health_check is not None:
+        if not manifest.health_check.endpoint.startswith("/"):
+            raise InvalidInput("the endpoint is a path and begins with /", field="health_check.endpoint")
+        if not manifest.workload.base_url:
+            raise InvalidInput("a health check needs to know where the workload listens", field="workload.base_url")
+    if (manifest.rootfs is None) == (manifest.initramfs is None):
+        raise InvalidInput("a manifest has either a rootfs or an initramfs", field="rootfs")
+    media: list[tuple[str, Media | RootFilesystem]] = []
+    if manifest.rootfs is not None:
+        media.append(("rootfs", manifest.rootfs))
+    if manifest.initramfs is not None:
+        media.append(("initramfs", manifest.initramfs))
+    if manifest.boot is not None:
+        media += [("boot.kernel", manifest.boot.kernel), ("boot.initramfs", manifest.boot.initramfs)]
+    for field, medium in media:
+        _check_medium(field, medium)
+    return manifest
+
+
+def _check_workload(workload: Workload) -> None:
+    if not workload.entrypoint or not workload.entrypoint[0]:
+        raise InvalidInput("the entrypoint is empty", field="workload.entrypoint")
+    if workload.type == "http" and not workload.base_url:
+        raise InvalidInput(
+            "an http workload says where it listens", field="workload.base_url", hint='for example "http://127.0.0.1:80"'
+        )
+    if workload.base_url:
+        split_base_url(workload.base_url)
+    if any("\x00" in word for word in (*workload.entrypoint, workload.workdir, workload.user, *workload.env.values())):
+        raise InvalidInput("a value holds a NUL byte", field="workload")
+    for name in workload.env:
+        if not _ENV_NAME.fullmatch(name):
+            raise InvalidInput(f"{name!r} cannot name an environment variable", field="workload.env")
+    if not workload.workdir.startswith("/"):
+        raise InvalidInput("the working directory is an absolute path", field="workload.workdir")
+    signal_number(workload.stop_signal)
+
+
+def _check_medium(field: str, medium: Media | RootFilesystem) -> None:
+    if not medium.url:
+        raise InvalidInput("the url is empty", field=f"{field}.url")
+    if medium.checksum:
+        check_digest(medium.checksum, f"{field}.checksum")
+
+
+def split_base_url(base_url: str) -> tuple[str, int]:
+    """``(host, port)`` of an http base URL. Raises InvalidInput."""
+    try:
+        parts = urlsplit(base_url)
+        port = parts.port
+    except ValueError as error:
+        raise InvalidInput(f"{base_url[:80]!r} is not a URL", field="workload.base_url") from error
+    if parts.scheme != "http" or not parts.hostname:
+        raise InvalidInput(f"{base_url[:80]!r} is not an http URL", field="workload.base_url")
+    return parts.hostname, 80 if port is None else port
+
+
+def signal_number(name: str) -> int:
+    """The Linux number of ``SIGTERM``, ``15`` or ``SIGRTMIN+3``, as OCI images write their StopSignal. Raises InvalidInput."""
+    text = name.upper()
+    if text.isdecimal() and 1 <= int(text) <= 64:
+        return int(text)
+    if not text.startswith("SIG"):
+        text = "SIG" + text
+    if text in _SIGNALS:
+        return _SIGNALS[text]
+    realtime = re.fullmatch(r"SIGRTMIN(?:\+(\d{1,2}))?", text)
+    if realtime and _RTMIN + int(realtime[1] or 0) <= 64:
+        return _RTMIN + int(realtime[1] or 0)
+    raise InvalidInput(f"{name[:40]!r} is not a signal", field="workload.stop_signal", hint="for example SIGTERM or SIGQUIT")
