@@ -1,0 +1,1 @@
+"""Drivers: code for one kind of hypervisor each, behind one contract."""
