@@ -1,0 +1,65 @@
+"""The plugin: an installed manifest with its artifacts."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from volant.core.condition import Conditions
+from volant.core.ids import Digest
+from volant.core.manifest import Manifest, convert_manifest
+from volant.core.resource import Resource, Spec, Status
+
+ARTIFACTS_PRESENT = "ArtifactsPresent"
+READY = "Ready"
+FINALIZER = "volant/users"
+"""Held while a VM is made from it."""
+
+
+class PluginSpec(Spec, frozen=True, kw_only=True):
+    version: str
+    enabled: bool = True
+    manifest: dict[str, Any]
+    """The manifest as installed; ``read_plugin_manifest`` gives it typed."""
+
+
+class ArtifactStatus(msgspec.Struct, frozen=True, kw_only=True):
+    role: Literal["kernel", "boot_initramfs", "rootfs", "initramfs"]
+    digest: Digest
+    size_bytes: int
+    state: Literal["present", "missing", "damaged"] = "present"
+
+
+class PluginStatus(Status, frozen=True, kw_only=True):
+    phase: Literal["Pending", "Ready", "Failed", "Deleting"] = "Pending"
+    reason: str = ""
+    message: str = ""
+    artifacts: tuple[ArtifactStatus, ...] = ()
+    vms: int = 0
+    conditions: Conditions = ()
+    observed_generation: int = 0
+
+
+class Plugin(Resource[PluginSpec, PluginStatus], frozen=True, kw_only=True):
+    kind: ClassVar[str] = "Plugin"
+    plural: ClassVar[str] = "plugins"
+    spec_type: ClassVar[type[Spec]] = PluginSpec
+    status_type: ClassVar[type[Status]] = PluginStatus
+
+    @property
+    def manifest(self) -> Manifest:
+        return convert_manifest(self.spec.manifest)
+
+
+def wanted_artifacts(manifest: Manifest) -> dict[str, Digest]:
+    """Digest by role of every file that the manifest names with a checksum."""
+    found: dict[str, Digest] = {}
+    if manifest.boot is not None:
+        found["kernel"] = Digest(manifest.boot.kernel.checksum)
+        found["boot_initramfs"] = Digest(manifest.boot.initramfs.checksum)
+    if manifest.rootfs is not None:
+        found["rootfs"] = Digest(manifest.rootfs.checksum)
+    if manifest.initramfs is not None:
+        found["initramfs"] = Digest(manifest.initramfs.checksum)
+    return found

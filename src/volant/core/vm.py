@@ -1,0 +1,123 @@
+"""The VM: one microVM, what was asked of it and what it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+from volant.core.condition import Conditions
+from volant.core.resource import Resource, Spec, Status
+
+Phase = Literal["Pending", "Preparing", "Starting", "Running", "Stopping", "Stopped", "Failed", "Deleting"]
+Power = Literal["running", "stopped"]
+RestartPolicy = Literal["always", "on-failure", "never"]
+
+SCHEDULED = "Scheduled"
+NETWORK_READY = "NetworkReady"
+BOOTED = "Booted"
+AGENT_CONNECTED = "AgentConnected"
+READY = "Ready"
+CONDITION_TYPES = (SCHEDULED, NETWORK_READY, BOOTED, AGENT_CONNECTED, READY)
+
+FINALIZER = "volant/host"
+"""Held while anything of the VM may be left on its host."""
+
+MAX_CPU_CORES = 64
+MIN_MEMORY_MB = 32
+MAX_MEMORY_MB = 4 * 1024 * 1024
+MAX_DISK_MB = 16 * 1024 * 1024
+
+
+class VMSpec(Spec, frozen=True, kw_only=True):
+    """Sizes are MiB. ``None`` means what the plugin's manifest says, filled in when the VM is created."""
+
+    plugin: str
+    cpu_cores: Annotated[int, msgspec.Meta(ge=1, le=MAX_CPU_CORES)] | None = None
+    memory_mb: Annotated[int, msgspec.Meta(ge=MIN_MEMORY_MB, le=MAX_MEMORY_MB)] | None = None
+    disk_mb: Annotated[int, msgspec.Meta(ge=64, le=MAX_DISK_MB)] | None = None
+    root: Literal["disk", "ephemeral"] = "disk"
+    """``disk``: the writable layer survives stop, crash and reboot of the host. ``ephemeral``: it is the guest's memory."""
+    power: Power = "running"
+    restart_policy: RestartPolicy = "always"
+    restart_token: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Raised by one for every start or restart that somebody asks for by name."""
+    env: dict[str, str] = {}
+    """Added to the workload's environment, over the manifest's."""
+    network: str = "default"
+    isolation: Literal["any", "hardware"] = "any"
+    """``hardware`` refuses to run under emulation, which is no isolation boundary."""
+    stop_grace_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 10
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    network: str
+    ip: str
+    mac: str
+    prefix_length: int
+    gateway: str
+
+
+class StartRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """How the current run began. ``steps_ms`` holds what each part of it took."""
+
+    kind: Literal["cold", "template", "pool"] = "cold"
+    duration_ms: int | None = None
+    """From the moment the start was asked for until Ready; ``None`` until then."""
+    asked_at: str = ""
+    steps_ms: dict[str, int] = {}
+
+
+class EndRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """How the run before ended. ``asked`` when it was wanted."""
+
+    run_id: str
+    kind: str
+    message: str
+    at: str
+    asked: bool = False
+    workload_ended: bool = False
+
+
+class WorkloadStatus(msgspec.Struct, frozen=True, kw_only=True):
+    state: str = "unknown"
+    health: str = "unknown"
+    restarts: int = 0
+    pid: int | None = None
+    message: str = ""
+
+
+class VMStatus(Status, frozen=True, kw_only=True):
+    phase: Phase = "Pending"
+    ready: bool = False
+    reason: str = ""
+    message: str = ""
+    node: str = ""
+    slot: int | None = None
+    addresses: tuple[Address, ...] = ()
+    plugin_uid: str = ""
+    hypervisor: str = ""
+    accelerator: str = ""
+    isolation: Literal["", "hardware", "emulated", "simulated"] = ""
+    pid: int | None = None
+    run_id: str = ""
+    started_at: str | None = None
+    started_token: int | None = None
+    """``spec.restart_token`` when the latest run was begun."""
+    restarts: int = 0
+    """Runs begun because the one before ended unasked."""
+    failures: int = 0
+    """Unasked ends in a row, for the backoff; a run that lasts clears it."""
+    retry_at: str | None = None
+    start: StartRecord | None = None
+    last_end: EndRecord | None = None
+    workload: WorkloadStatus = WorkloadStatus()
+    conditions: Conditions = ()
+    observed_generation: int = 0
+
+
+class VM(Resource[VMSpec, VMStatus], frozen=True, kw_only=True):
+    kind: ClassVar[str] = "VM"
+    plural: ClassVar[str] = "vms"
+    spec_type: ClassVar[type[Spec]] = VMSpec
+    status_type: ClassVar[type[Status]] = VMStatus

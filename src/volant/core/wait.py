@@ -1,0 +1,23 @@
+"""What a caller may wait for after a write, and when waiting is over."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from volant.core.vm import VM
+
+Goal = Literal["ready", "stopped", "deleted"]
+
+
+def goal_reached(vm: VM, goal: Goal) -> bool:
+    """True when nothing more is to be waited for: the goal is there, or the VM failed for good.
+
+    Only a status that has seen the current generation counts. A VM that restarts under its policy is not failed for good.
+    """
+    if vm.status.observed_generation < vm.meta.generation:
+        return False
+    if goal == "ready":
+        return vm.status.ready or vm.status.phase in ("Failed", "Stopped")
+    if goal == "stopped":
+        return vm.status.phase in ("Stopped", "Failed")
+    return False

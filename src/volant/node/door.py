@@ -1,0 +1,101 @@
+"""What the API may ask of the host that a VM runs on. It knows no guest and no driver."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, Protocol
+
+import msgspec
+
+from volant.core.ids import Digest, Uid
+
+LogSource = Literal["stdout", "stderr", "kestrel"]
+
+
+class ExecRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``user`` and ``workdir`` default to the workload's, ``env`` adds to its environment."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str] = {}
+    user: str = ""
+    workdir: str = ""
+    stdin: bool = False
+
+
+class ExecResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Exactly one of both is set."""
+
+    code: int | None = None
+    signal: int | None = None
+
+
+class ExecSession(Protocol):
+    """A program running in a guest. Iterate for its output; the iteration ends when the program has ended."""
+
+    def __aiter__(self) -> AsyncIterator[tuple[Literal["stdout", "stderr"], bytes]]: ...
+
+    async def write_stdin(self, content: bytes) -> None: ...
+
+    async def close_stdin(self) -> None: ...
+
+    async def send_signal(self, number: int) -> None: ...
+
+    async def result(self) -> ExecResult: ...
+
+
+class LogLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a workload. ``partial`` lines go on in the next; ``missed`` counts lines lost before this one."""
+
+    seq: int
+    at: str
+    source: LogSource
+    text: str
+    partial: bool = False
+    missed: int = 0
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One finding about the host. ``fix`` is what to do about it."""
+
+    name: str
+    state: Literal["ok", "warning", "failed"]
+    message: str
+    fix: str = ""
+
+
+class NodeDoor(Protocol):
+    """Every method may raise GuestUnreachable or Unavailable."""
+
+    def open_exec(self, uid: Uid, request: ExecRequest) -> AbstractAsyncContextManager[ExecSession]:
+        """Run a program beside the workload; leaving the context hangs up on it.
+
+        Raises:
+            WrongState: the VM does not run. InvalidInput: no such program, user or directory in the guest.
+        """
+        ...
+
+    def read_logs(
+        self, uid: Uid, *, tail: int | None = None, since: str | None = None, previous: bool = False, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """Stored lines of the current run, oldest first: the last ``tail``, or those after the RFC 3339 time ``since``.
+
+        ``previous`` reads the run before. ``follow`` goes on with new lines, over restarts, until the VM is deleted.
+        """
+        ...
+
+    def read_console(self, uid: Uid, *, tail_bytes: int | None = None, follow: bool = False) -> AsyncIterator[bytes]:
+        """What the serial console printed, from the bounded log; ``follow`` goes on with what comes."""
+        ...
+
+    async def put_artifact(self, digest: Digest, content: AsyncIterator[bytes]) -> int:
+        """Store a file under its digest; return its size in bytes.
+
+        Raises:
+            ChecksumMismatch, DiskFull, TooLarge: nothing was kept.
+        """
+        ...
+
+    async def artifact_size(self, digest: Digest) -> int | None: ...
+
+    async def check_host(self) -> list[Check]: ...
