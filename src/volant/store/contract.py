@@ -145,30 +145,42 @@ class Store(Protocol):
     async def transact(self, operations: Sequence[Operation]) -> int:
         """Do all or nothing; return the transaction's revision.
 
-        Guards and operations are checked in the order given and the first that fails decides the error. A transaction
-        of guards alone changes nothing and returns the current revision.
+        Guards and operations are checked in the order given, all against what was before the transaction, and the first
+        that fails decides the error. A transaction of guards alone changes nothing and returns the current revision.
+
+        A caller that is cancelled while it waits does not know: the transaction is done whole or not at all.
 
         Raises:
             AlreadyExists, NotFound, StaleRevision, WrongState: as the operation that failed says.
-            InvalidInput: too many operations, a key named twice by writing operations, or no operation.
+            InvalidInput: too many operations, a key named twice by writing operations, or no operation; data that is no JSON
+                object; ``meta.labels`` that do not map text to text.
             TooLarge: more than MAX_BYTES.
             DiskFull, Unavailable: the keeper could not write; nothing was kept.
         """
         ...
 
-    def watch(self, since: int, kinds: Sequence[str] | None = None) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
+    def watch(
+        self, since: int, kinds: Sequence[str] | None = None, *, progress: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
         """Batches after revision ``since``, in order, without gaps, for ever; only changes of ``kinds`` when given.
 
         Entering the context subscribes; nothing committed after that is missed. A slow watcher costs others nothing: it
-        reads from the change log at its own pace.
+        reads from the change log at its own pace. With ``progress`` a batch without changes says that nothing of
+        ``kinds`` happened up to its revision.
 
         Raises (from entering or iterating):
-            Compacted: ``since`` lies before what is retained; list again.
+            Compacted: ``since`` lies before what is retained, or has not been yet; list again.
+            Unavailable: the store was closed; a waiting iteration ends with it too.
         """
         ...
 
     async def grant_lease(self, name: str, holder: str, ttl_s: float) -> Lease:
-        """Take or renew the lease ``name``. Raises Conflict when somebody else holds it."""
+        """Take or renew the lease ``name`` for ``ttl_s`` seconds from now.
+
+        Raises:
+            Conflict: somebody else holds it.
+            InvalidInput: ``ttl_s`` is not above 0.
+        """
         ...
 
     async def release_lease(self, name: str, holder: str) -> None:
@@ -176,7 +188,12 @@ class Store(Protocol):
         ...
 
     async def compact(self) -> int:
-        """Drop change-log entries older than RETAINED_S or beyond RETAINED_REVISIONS; return the oldest revision kept."""
+        """Drop change-log entries older than RETAINED_S or beyond RETAINED_REVISIONS.
+
+        Returns the oldest revision kept (one past the newest when none is): a watch can begin after the one before it.
+        """
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Finish what was accepted, end every watch, let go. Everything called afterwards raises Unavailable."""
+        ...
