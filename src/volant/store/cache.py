@@ -108,7 +108,9 @@ class Cache:
         """Call ``subscriber`` for every change from now on, in order, after the change's whole transaction was taken in.
 
         The first listing's records come as puts that created them, what a later listing finds as the changes that lead there:
-        deletions first; of a record that was deleted and made anew meanwhile, one put. Returns the function that ends it. What a subscriber raises ends ``run``.
+        deletions first; of a record that was deleted and made anew meanwhile, one put.
+
+        Returns the function that ends it. What a subscriber raises ends ``run``.
         """
         self._subscribers.append(subscriber)
         return functools.partial(self._subscribers.remove, subscriber)
