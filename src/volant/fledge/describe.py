@@ -1,0 +1,145 @@
+"""The plugin manifest of a build: what the image says about itself, and what the recipe says instead."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from volant.core.errors import InvalidInput
+from volant.core.ids import check_name
+from volant.core.manifest import (
+    WRITTEN_SCHEMA_VERSION,
+    Boot,
+    Expose,
+    Manifest,
+    Media,
+    Network,
+    RootFilesystem,
+    Workload,
+    check_manifest,
+)
+from volant.fledge.oci import ImageConfig, ImageSettings
+from volant.fledge.recipe import Recipe
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_VERSION = "0.0.0"
+TITLE_LABEL = "org.opencontainers.image.title"
+VERSION_LABEL = "org.opencontainers.image.version"
+
+_WEB_PORTS = (80, 8080)
+_EXPOSED = re.compile(r"(?P<port>\d{1,5})(?:/(?P<protocol>tcp|udp))?")
+
+
+def describe_plugin(
+    recipe: Recipe,
+    *,
+    config: ImageConfig | None,
+    source_name: str,
+    source_tag: str,
+    image_digest: str,
+    kernel: Media,
+    initramfs: Media,
+    rootfs: RootFilesystem,
+) -> Manifest:
+    """The manifest, checked. The recipe wins over the image; ``env`` is the image's with the recipe's on top.
+
+    Raises:
+        InvalidInput: neither says something that a manifest must have; the message says what to write.
+    """
+    settings = (config.config if config is not None else None) or ImageSettings()
+    labels = settings.labels or {}
+    exposed = read_exposed(settings.exposed_ports or {})
+    base_url = recipe.workload.base_url or derive_base_url(exposed)
+    entrypoint = recipe.workload.entrypoint or (*(settings.entrypoint or ()), *(settings.cmd or ()))
+    if not entrypoint:
+        what = "the image has no entrypoint and no cmd" if config is not None else "packages do not say what to run"
+        raise InvalidInput(what, field="workload.entrypoint", hint='give [workload] an entrypoint = ["/usr/sbin/nginx", "-g", …]')
+    network = recipe.network or Network()
+    if not network.expose:
+        network = Network(
+            mode=network.mode, subnet=network.subnet, gateway=network.gateway, auto_assign=network.auto_assign, expose=exposed
+        )
+    workdir = recipe.workload.workdir or settings.working_dir or "/"
+    return check_manifest(
+        Manifest(
+            schema_version=WRITTEN_SCHEMA_VERSION,
+            name=_choose_name(recipe, labels, source_name),
+            version=_choose_version(recipe, labels, source_tag),
+            image=recipe.source.image,
+            image_digest=image_digest,
+            labels=labels,
+            resources=recipe.resources,
+            workload=Workload(
+                type=recipe.workload.type or ("http" if base_url else "exec"),
+                base_url=base_url,
+                entrypoint=entrypoint,
+                env={"PATH": DEFAULT_PATH, **_read_env(settings.env or ()), **recipe.workload.env},
+                workdir=workdir if workdir.startswith("/") else f"/{workdir}",
+                user=recipe.workload.user or settings.user or "0:0",
+                stop_signal=recipe.workload.stop_signal or settings.stop_signal or "SIGTERM",
+            ),
+            health_check=recipe.health_check,
+            boot=Boot(kernel=kernel, initramfs=initramfs),
+            rootfs=rootfs,
+            network=network,
+        )
+    )
+
+
+def write_manifest(manifest: Manifest) -> bytes:
+    """The document, with its defaults spelt out: other readers of the format have other defaults (``enabled`` absent is false
+    in some). What is empty is left out."""
+    return msgspec.json.format(msgspec.json.encode(_spell_out(manifest)), indent=2) + b"\n"
+
+
+def _spell_out(part: msgspec.Struct) -> dict[str, object]:
+    written: dict[str, object] = {}
+    for field in msgspec.structs.fields(part):
+        value = getattr(part, field.name)
+        if isinstance(value, msgspec.Struct):
+            value = _spell_out(value)
+        elif isinstance(value, tuple):
+            value = [_spell_out(item) if isinstance(item, msgspec.Struct) else item for item in value]
+        if value not in (None, "", [], {}):
+            written[field.encode_name] = value
+    return written
+
+
+def read_exposed(ports: dict[str, object]) -> tuple[Expose, ...]:
+    """``{"80/tcp": {}}`` as the image configuration has it, by protocol and port; what is no port is passed over."""
+    found = set()
+    for text in ports:
+        match = _EXPOSED.fullmatch(text)
+        if match and 1 <= int(match["port"]) <= 65535:
+            found.add((match["protocol"] or "tcp", int(match["port"])))
+    return tuple(Expose(port=port, protocol="udp" if protocol == "udp" else "tcp") for protocol, port in sorted(found))
+
+
+def derive_base_url(exposed: tuple[Expose, ...]) -> str:
+    """Where the workload listens: the image's one TCP port, or 80 or 8080 among several; else ``""``."""
+    ports = [expose.port for expose in exposed if expose.protocol == "tcp"]
+    if len(ports) == 1:
+        return f"http://127.0.0.1:{ports[0]}"
+    return next((f"http://127.0.0.1:{port}" for port in _WEB_PORTS if port in ports), "")
+
+
+def _read_env(env: tuple[str, ...]) -> dict[str, str]:
+    pairs = (word.partition("=") for word in env)
+    return {name: value for name, _, value in pairs if name}
+
+
+def _choose_name(recipe: Recipe, labels: dict[str, str], source_name: str) -> str:
+    if recipe.plugin.name:
+        return check_name(recipe.plugin.name, "plugin.name")
+    for candidate in (labels.get(TITLE_LABEL, ""), source_name):
+        try:
+            return check_name(candidate)
+        except InvalidInput:
+            continue
+    raise InvalidInput("the plugin has no name", field="plugin.name", hint='write [plugin] name = "…"')
+
+
+def _choose_version(recipe: Recipe, labels: dict[str, str], source_tag: str) -> str:
+    tag = "" if source_tag == "latest" else source_tag
+    return recipe.plugin.version or labels.get(VERSION_LABEL) or tag or DEFAULT_VERSION
