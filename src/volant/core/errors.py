@@ -3,11 +3,14 @@
     VolantError
     ├── InvalidInput            422  what was asked cannot be right
     │   └── Malformed           400  what was sent cannot be read
+    │       ├── WrongMethod     405
+    │       └── WrongMediaType  415
     ├── Forbidden               403
     ├── NotFound                404
     ├── Conflict                409
     │   ├── AlreadyExists       409
     │   ├── StaleRevision       409  somebody else wrote first
+    │   │   └── PreconditionFailed 412  as the caller's If-Match foresaw
     │   ├── InUse               409
     │   ├── WrongState          409  not while it is as it is
     │   └── Exhausted           409  a pool has nothing left to give
@@ -64,6 +67,18 @@ class Malformed(InvalidInput):
     title = "The request cannot be read"
 
 
+class WrongMethod(Malformed):
+    code = "wrong_method"
+    status = 405
+    title = "Not what can be done here"
+
+
+class WrongMediaType(Malformed):
+    code = "wrong_media_type"
+    status = 415
+    title = "Not a kind of content that is read here"
+
+
 class Forbidden(VolantError):
     code = "forbidden"
     status = 403
@@ -90,6 +105,14 @@ class AlreadyExists(Conflict):
 class StaleRevision(Conflict):
     code = "stale_revision"
     title = "Somebody else wrote first"
+
+
+class PreconditionFailed(StaleRevision):
+    """The resource is not at the generation that If-Match named (RFC 9110, section 13.1.1)."""
+
+    code = "precondition_failed"
+    status = 412
+    title = "Changed since it was read"
 
 
 class InUse(Conflict):

@@ -115,6 +115,27 @@ def to_wire(resource: Resource[Any, Any]) -> dict[str, Any]:
     }
 
 
+def read_wire(cls: type[ResourceT], data: object) -> ResourceT:
+    """The inverse of to_wire, for what a newer server may have written: fields that are not known here are passed over.
+
+    Raises:
+        InvalidInput: it is no resource of this kind.
+    """
+    if not isinstance(data, dict) or data.get("kind") != cls.kind:
+        raise InvalidInput(f"this is not a {cls.kind}")
+    revision = str(data.get("revision", ""))
+    try:
+        return cls(
+            meta=msgspec.convert({key: data[key] for key in Meta.__struct_fields__ if key in data}, Meta),
+            spec=msgspec.convert({key: data[key] for key in cls.spec_type.__struct_fields__ if key in data}, cls.spec_type),
+            status=msgspec.convert(data.get("status", {}), cls.status_type),
+            revision=int(revision) if revision.isdecimal() else 0,
+        )
+    except msgspec.ValidationError as error:
+        message, field = split_validation_error(error)
+        raise InvalidInput(message, field=field) from error
+
+
 class Wanted(msgspec.Struct, Generic[SpecT], frozen=True):
     """What a person sent: the parts of a flat object that they may decide."""
 

@@ -1,0 +1,114 @@
+"""JSON schemas of what crosses the API: msgspec's own, and the flat form of resources made of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from volant.api.operation import Body
+from volant.api.problem import Problem
+from volant.core.event import Event
+from volant.core.plugin import Plugin
+from volant.core.resource import API, Meta, Resource
+from volant.core.vm import VM
+from volant.node.door import Check, ExecRequest, ExecResult, LogLine
+
+RESOURCES: tuple[type[Resource[Any, Any]], ...] = (VM, Plugin, Event)
+REF = "#/components/schemas/{name}"
+_OMITTED_WHEN_UNSET = frozenset({"finalizers", "deleting_at", "owner"})
+
+
+WANTED = {cls: {"$ref": REF.format(name=f"{cls.kind}Wanted")} for cls in (VM,)}
+"""What may be sent of a resource."""
+
+
+class StoredArtifact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file that is kept under its digest."""
+
+    digest: str
+    size_bytes: int
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    status: str
+    version: str
+
+
+class Drained(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many VMs were told to stop."""
+
+    stopping: int
+
+
+def reference(cls: type) -> dict[str, Any]:
+    return {"$ref": REF.format(name=getattr(cls, "kind", cls.__name__))}
+
+
+def list_of(cls: type) -> Body:
+    schema = {
+        "type": "object",
+        "properties": {"items": {"type": "array", "items": reference(cls)}},
+        "required": ["items"],
+        "additionalProperties": False,
+    }
+    return Body(schema, headers=("Volant-Revision",) if cls in RESOURCES else ())
+
+
+def one_of_events(cls: type) -> dict[str, Any]:
+    """What the data lines of a stream hold."""
+    return {"description": "The data of each event.", "anyOf": [reference(cls), reference(Problem)]}
+
+
+def build_components() -> dict[str, Any]:
+    """``components.schemas``: every record with ``additionalProperties`` as the decoder behaves."""
+    specs = [cls.spec_type for cls in RESOURCES]
+    statuses = [cls.status_type for cls in RESOURCES]
+    plain = [Meta, Problem, LogLine, Check, ExecRequest, ExecResult, StoredArtifact, Health, Drained]
+    _, schemas = msgspec.json.schema_components([*plain, *specs, *statuses], ref_template=REF)
+    meta = schemas.pop("Meta")
+    for cls in RESOURCES:
+        spec = schemas.pop(cls.spec_type.__name__)
+        schemas[cls.kind] = _flatten(cls, meta, spec)
+        if cls in WANTED:
+            schemas[f"{cls.kind}Wanted"] = _flatten_wanted(cls, meta, spec)
+    return dict(sorted(schemas.items()))
+
+
+def _flatten(cls: type[Resource[Any, Any]], meta: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+    properties = {
+        "api": {"const": API},
+        "kind": {"const": cls.kind},
+        **meta["properties"],
+        "revision": {"type": "string", "description": "Opaque; changes with every write."},
+        **spec["properties"],
+        "status": {"$ref": REF.format(name=cls.status_type.__name__)},
+    }
+    return {
+        "title": cls.kind,
+        "type": "object",
+        "description": spec.get("description", ""),
+        "properties": properties,
+        "required": [name for name in properties if name not in _OMITTED_WHEN_UNSET],
+        "additionalProperties": False,
+    }
+
+
+def _flatten_wanted(cls: type[Resource[Any, Any]], meta: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+    passed_over = {name: {"description": "Passed over."} for name in ("api", *meta["properties"], "revision", "status")}
+    properties = {
+        **passed_over,
+        "kind": {"const": cls.kind},
+        "name": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", "maxLength": 63},
+        "labels": meta["properties"]["labels"],
+        **spec["properties"],
+    }
+    return {
+        "title": f"{cls.kind}Wanted",
+        "type": "object",
+        "description": f"A {cls.kind} as a person writes it. What was read may be edited and sent back: status and other "
+        "meta are passed over.",
+        "properties": properties,
+        "required": ["name", *spec.get("required", [])],
+        "additionalProperties": False,
+    }

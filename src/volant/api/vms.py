@@ -1,0 +1,173 @@
+"""The routes of VMs that answer at once, or after a wait with an end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from litestar import Request, Response, delete, get, post
+
+from volant.api import sse
+from volant.api.access import intents_of
+from volant.api.answer import PREFIX, answer_list, answer_nothing, answer_resource
+from volant.api.operation import Body, Operation, read_if_match, read_json, read_query
+from volant.api.parameters import LABELS, UID, WAIT_DEFAULT_S, wait_for
+from volant.api.schema import WANTED, list_of, one_of_events
+from volant.api.stopping import unless_stopping
+from volant.api.streamed import Streamed, peek
+from volant.core.errors import (
+    AlreadyExists,
+    Exhausted,
+    InvalidInput,
+    NotFound,
+    PreconditionFailed,
+    StaleRevision,
+    TimedOut,
+    WrongState,
+)
+from volant.core.resource import from_wire, to_wire
+from volant.core.vm import VM
+
+Asked = Request[Any, Any, Any]
+
+_ONE = Body(VM, headers=("ETag",))
+_FIRST_STATE_S = 10.0
+
+LIST = Operation("list_vms", "List VMs", {200: (list_of(VM),)}, query=(LABELS,))
+GET = Operation("get_vm", "Read one VM", {200: (_ONE,)}, problems=(NotFound,))
+CREATE = Operation(
+    "create_vm",
+    "Create a VM",
+    {201: (Body(VM, headers=("ETag", "Location")),)},
+    query=wait_for("ready", "stopped"),
+    request=Body(WANTED[VM]),
+    problems=(InvalidInput, AlreadyExists, Exhausted, WrongState, TimedOut),
+    description="201 means written down. With wait=ready it is answered when the VM is ready or has failed: look at status.",
+)
+DELETE = Operation(
+    "delete_vm",
+    "Delete a VM",
+    {202: (_ONE,), 204: (Body(description="It is gone."),)},
+    query=(*wait_for("deleted"), UID),
+    problems=(NotFound, TimedOut),
+    if_match=True,
+)
+START = Operation(
+    "start_vm", "Start a VM", {200: (_ONE,)}, query=wait_for("ready"), problems=(NotFound, WrongState, TimedOut), if_match=True
+)
+STOP = Operation(
+    "stop_vm", "Stop a VM", {200: (_ONE,)}, query=wait_for("stopped"), problems=(NotFound, WrongState, TimedOut), if_match=True
+)
+RESTART = Operation(
+    "restart_vm",
+    "Stop a VM in an orderly way and start it again",
+    {200: (_ONE,)},
+    query=wait_for("ready"),
+    problems=(NotFound, WrongState, TimedOut),
+    if_match=True,
+)
+WATCH = Operation(
+    "watch_vm",
+    "Follow one VM",
+    {200: (Body(one_of_events(VM), sse.MEDIA_TYPE),)},
+    problems=(NotFound,),
+    description=(
+        "The VM now and after every change, as events. An event named `deleted` is the last; `problem` says what went wrong."
+    ),
+)
+
+
+@get(f"{PREFIX}/vms", opt=LIST.opt)
+async def list_vms(request: Asked) -> Response[bytes]:
+    asked = read_query(request)
+    vms, revision = await intents_of(request.app).vms.list(labels=asked["labels"])
+    return answer_list(vms, revision)
+
+
+@get(f"{PREFIX}/vms/{{name:str}}", opt=GET.opt)
+async def get_vm(request: Asked, name: str) -> Response[bytes]:
+    read_query(request)
+    return answer_resource(await intents_of(request.app).vms.get(name))
+
+
+@post(f"{PREFIX}/vms", opt=CREATE.opt)
+async def create_vm(request: Asked) -> Response[bytes]:
+    asked = read_query(request)
+    vm = await intents_of(request.app).vms.create(from_wire(VM, await read_json(request)))
+    return answer_resource(await _wait(request, vm, asked), 201)
+
+
+@delete(f"{PREFIX}/vms/{{name:str}}", opt=DELETE.opt, status_code=202)
+async def delete_vm(request: Asked, name: str) -> Response[bytes]:
+    asked = read_query(request)
+    expected = read_if_match(request)
+    try:
+        vm = await intents_of(request.app).vms.delete(name, uid=asked["uid"], expected_generation=expected)
+    except StaleRevision as error:
+        raise _precondition(error, expected) from error
+    if asked["wait"] is None:
+        return answer_resource(vm, 202)
+    timeout_s = asked["timeout"] or WAIT_DEFAULT_S
+    left = await unless_stopping(request.app, intents_of(request.app).vms.wait(vm, "deleted", timeout_s=timeout_s))
+    return answer_nothing() if left is None else answer_resource(left, 202)
+
+
+@post(f"{PREFIX}/vms/{{name:str}}/start", opt=START.opt, status_code=200)
+async def start_vm(request: Asked, name: str) -> Response[bytes]:
+    return await _change_power(request, name, "start")
+
+
+@post(f"{PREFIX}/vms/{{name:str}}/stop", opt=STOP.opt, status_code=200)
+async def stop_vm(request: Asked, name: str) -> Response[bytes]:
+    return await _change_power(request, name, "stop")
+
+
+@post(f"{PREFIX}/vms/{{name:str}}/restart", opt=RESTART.opt, status_code=200)
+async def restart_vm(request: Asked, name: str) -> Response[bytes]:
+    return await _change_power(request, name, "restart")
+
+
+@get(f"{PREFIX}/vms/{{name:str}}/watch", opt=WATCH.opt)
+async def watch_vm(request: Asked, name: str) -> Response[bytes]:
+    read_query(request)
+    states = await peek(intents_of(request.app).vms.watch(name), _FIRST_STATE_S)
+    return Streamed(
+        request.app, sse.end_with_problem(_describe_states(states)), media_type=sse.MEDIA_TYPE, heartbeat=sse.HEARTBEAT
+    )
+
+
+async def _describe_states(states: AsyncIterator[VM | None]) -> AsyncIterator[bytes]:
+    async for vm in states:
+        if vm is None:
+            yield sse.format_event({}, event="deleted")
+            return
+        yield sse.format_event(to_wire(vm))
+
+
+async def _change_power(request: Asked, name: str, verb: str) -> Response[bytes]:
+    asked = read_query(request)
+    expected = read_if_match(request)
+    vms = intents_of(request.app).vms
+    change = {"start": vms.start, "stop": vms.stop, "restart": vms.restart}[verb]
+    try:
+        vm = await change(name, expected_generation=expected)
+    except StaleRevision as error:
+        raise _precondition(error, expected) from error
+    return answer_resource(await _wait(request, vm, asked))
+
+
+async def _wait(request: Asked, vm: VM, asked: dict[str, Any]) -> VM:
+    if asked["wait"] is None:
+        return vm
+    timeout_s = asked["timeout"] or WAIT_DEFAULT_S
+    waited = await unless_stopping(request.app, intents_of(request.app).vms.wait(vm, asked["wait"], timeout_s=timeout_s))
+    if waited is None:
+        raise NotFound(f"the VM {vm.name!r} was deleted in the meantime")
+    return waited
+
+
+def _precondition(error: StaleRevision, expected: int | None) -> StaleRevision:
+    return error if expected is None else PreconditionFailed(error.message, hint=error.hint)
+
+
+HANDLERS = (list_vms, get_vm, create_vm, delete_vm, start_vm, stop_vm, restart_vm, watch_vm)
