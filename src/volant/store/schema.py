@@ -95,26 +95,41 @@ def _check_history(connection: apsw.Connection, path: Path, migrations: Sequence
 
 
 def take_backup(connection: apsw.Connection, path: Path, number: int) -> Path:
-    """Copy the database as it is now to ``<path>.before-<number>``, readable by its owner alone."""
+    """Copy the database as it is now to ``<path>.before-<number>``, readable by its owner alone.
+
+    Raises:
+        HostError: the copy cannot be made, so the step must not begin.
+        apsw.Error: likewise, as SQLite says it.
+    """
     backup = path.with_name(f"{path.name}.before-{number:04}")
     partial = backup.with_name(backup.name + ".partial")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        target = apsw.Connection(str(partial), flags=apsw.SQLITE_OPEN_READWRITE)
+        partial.unlink(missing_ok=True)
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            with target.backup("main", connection, "main") as copy:
-                copy.step(-1)
-            # The copy is one file: it must not wait for a log that nobody keeps.
-            target.pragma("journal_mode", "delete")
+            _copy(connection, partial)
+            os.fsync(descriptor)
         finally:
-            target.close()
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    partial.rename(backup)
-    sync_directory(backup.parent)
+            os.close(descriptor)
+        partial.rename(backup)
+        sync_directory(backup.parent)
+    except OSError as error:
+        raise HostError(
+            f"no copy of the store could be left at {backup}: {error.strerror}",
+            hint="its schema is only changed with a copy beside it",
+        ) from error
     return backup
+
+
+def _copy(connection: apsw.Connection, path: Path) -> None:
+    target = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        with target.backup("main", connection, "main") as copy:
+            copy.step(-1)
+        # The copy is one file: it must not wait for a log that nobody keeps.
+        target.pragma("journal_mode", "delete")
+    finally:
+        target.close()
 
 
 def _apply(connection: apsw.Connection, migration: Migration) -> None:

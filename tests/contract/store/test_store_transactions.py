@@ -72,7 +72,7 @@ async def test_revisions_count_transactions_of_all_kinds(store: Store) -> None:
 
 async def test_records_of_one_transaction_share_its_revision(store: Store) -> None:
     revision = await create(store, A, B, C)
-    assert [(await store.get(key)).revision for key in (A, B, C)] == [revision] * 3  # type: ignore[union-attr]
+    assert [(await store.get(key)).revision for key in (A, B, C)] == [revision] * 3
 
 
 async def test_a_failed_transaction_takes_no_revision(store: Store) -> None:
@@ -223,7 +223,7 @@ async def test_every_acknowledged_write_is_read(store: Store) -> None:
         [Create(B, {"meta": {"deleting_at": 5}})],
         [Create(B, {"value": object()})],
         [Create(B, {"value": "\ud800"})],
-        [Create(B, [1])],  # type: ignore[arg-type]
+        [Create(B, [1])],
         [Create(vm("\ud800"), {})],
     ],
 )

@@ -1,0 +1,103 @@
+"""What only this keeper promises: its limits of retention, and what it reads where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from volant.core.clock import HostClock
+from volant.core.errors import Compacted, Unavailable
+from volant.store import sqlite
+from volant.store.contract import Create, Key, Update
+from volant.store.listing import Wanted
+from volant.store.sqlite import SqliteStore, open_store
+
+
+def vm(name: object) -> Key:
+    return Key("vm", "default", str(name))
+
+
+async def test_only_so_many_revisions_are_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "COMPACTED_AT_ONCE", 7)
+    async with open_store(path, HostClock(), retained_revisions=10) as store:
+        assert await store.compact() == 1
+        for number in range(50):
+            await store.transact([Create(vm(number), {}), Create(vm(f"{number}b"), {})])
+        assert await store.compact() == 41
+        with pytest.raises(Compacted):
+            async with store.watch(39):
+                pass
+        async with store.watch(40) as batches:
+            assert [(await anext(batches)).revision for _ in range(10)] == list(range(41, 51))
+    connection = apsw.Connection(str(path))
+    assert connection.execute("SELECT count(*) FROM changes").fetchall() == [(20,)]
+    connection.close()
+
+
+async def test_reads_leave_no_snapshot_behind(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that stopped half way would keep the log from being folded into the database."""
+    monkeypatch.setattr(sqlite, "SHORT_ROWS", 3)
+    await store.transact([Create(vm(number), {"value": "x" * 9000}) for number in range(50)])
+    await store.list("vm")
+    await store.get(vm(1))
+    async with store.watch(0) as batches:
+        await anext(batches)
+        for value in range(5):
+            await store.transact([Update(vm(1), {"value": value})])
+        other = apsw.Connection(str(path))
+        _, frames, folded = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
+        assert (frames, folded) == (0, 0)
+        other.close()
+
+
+async def test_a_damaged_record_is_unavailable(store: SqliteStore, path: Path) -> None:
+    await store.transact([Create(vm("a"), {}), Create(vm("b"), {})])
+    other = apsw.Connection(str(path))
+    other.execute("""UPDATE records SET data = '{"half' WHERE name = 'a'""")
+    other.execute("""UPDATE changes SET data = '{"half' WHERE name = 'a'""")
+    other.close()
+    with pytest.raises(Unavailable, match="damaged"):
+        await store.get(vm("a"))
+    with pytest.raises(Unavailable, match="damaged"):
+        await store.list("vm")
+    with pytest.raises(Unavailable, match="damaged"):
+        async with store.watch(0) as batches:
+            await anext(batches)
+    assert await store.get(vm("b")) is not None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "plan"),
+    [
+        (Wanted("vm", None, {}), ["SEARCH r USING INDEX sqlite_autoindex_records_1 (kind=?)"]),
+        (Wanted("vm", "p", {}), ["SEARCH r USING INDEX sqlite_autoindex_records_1 (kind=? AND project=?)"]),
+        (
+            Wanted("vm", "p", {"a": "1"}),
+            [
+                "SEARCH l USING PRIMARY KEY (kind=? AND label=? AND value=? AND project=?)",
+                "SEARCH r USING INDEX sqlite_autoindex_records_1 (kind=? AND project=? AND name=?)",
+            ],
+        ),
+    ],
+)
+async def test_a_listing_reads_only_what_it_lists_and_sorts_nothing(
+    store: SqliteStore, path: Path, wanted: Wanted, plan: list[str]
+) -> None:
+    sql, bindings = wanted.query()
+    other = apsw.Connection(str(path))
+    assert [row[3] for row in other.execute("EXPLAIN QUERY PLAN " + sql, bindings)] == plan
+    other.close()
+
+
+async def test_a_second_label_is_looked_up_by_key(store: SqliteStore, path: Path) -> None:
+    sql, bindings = Wanted("vm", None, {"a": "1", "b": "2"}).query()
+    other = apsw.Connection(str(path))
+    plan = [row[3] for row in other.execute("EXPLAIN QUERY PLAN " + sql, bindings)]
+    other.close()
+    assert any(
+        step.startswith("SEARCH m ") and step.endswith("(kind=? AND label=? AND value=? AND project=? AND name=?)")
+        for step in plan
+    )
+    assert not any("SCAN" in step or "TEMP B-TREE" in step for step in plan)
