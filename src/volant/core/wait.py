@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from volant.core.vm import VM
+from volant.core.condition import find_condition
+from volant.core.vm import CONDITION_TYPES, VM
 
 Goal = Literal["ready", "stopped", "deleted"]
 
@@ -21,3 +22,15 @@ def goal_reached(vm: VM, goal: Goal) -> bool:
     if goal == "stopped":
         return vm.status.phase in ("Stopped", "Failed")
     return False
+
+
+def describe_progress(vm: VM) -> str:
+    """Where it stands, in words: its phase and why, or the first condition that is not true yet."""
+    if vm.status.message:
+        return f"{vm.status.phase}: {vm.status.message}"
+    for type_ in CONDITION_TYPES:
+        condition = find_condition(vm.status.conditions, type_)
+        if condition is None or condition.status != "True":
+            said = f" ({condition.message})" if condition is not None and condition.message else ""
+            return f"{vm.status.phase}, waiting for {type_}{said}"
+    return vm.status.phase

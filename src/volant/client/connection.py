@@ -1,0 +1,198 @@
+"""HTTP to volantd over its UNIX socket."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from volant.client.address import DEFAULT, VARIABLE, socket_path
+from volant.client.problem import raise_problem
+from volant.core.errors import Forbidden, TimedOut, Unavailable
+
+ANSWER_S = 30.0
+"""How long an answer may take that is not a wait."""
+
+Query = Mapping[str, str | int | bool | None]
+
+
+class _UnixHTTP(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout_s: float | None) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = self.opened = open_socket(self._path, self.timeout)
+
+
+def open_socket(path: str, timeout_s: float | None) -> socket.socket:
+    """A connected socket. Raises Unavailable or Forbidden, saying what to do."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(timeout_s)
+    try:
+        connection.connect(path)
+    except PermissionError as error:
+        connection.close()
+        raise Forbidden(f"this user may not connect to {path}", hint="use root, or join the group volant") from error
+    except OSError as error:
+        connection.close()
+        why = error.strerror or str(error)
+        raise Unavailable(
+            f"no volantd answers at {path} ({why.lower()})",
+            hint=f"is volantd running? start it, or say where it answers: {VARIABLE}=unix:///path",
+        ) from error
+    return connection
+
+
+class Answer:
+    """An answer whose head was read and was no error."""
+
+    def __init__(self, response: http.client.HTTPResponse, content: bytes) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.content = content
+
+    def json(self) -> Any:
+        return msgspec.json.decode(self.content) if self.content else None
+
+
+class Stream:
+    """An answer that is read as it comes, within a deadline for the whole of it."""
+
+    def __init__(self, response: http.client.HTTPResponse, opened: socket.socket, deadline: float | None) -> None:
+        self._response = response
+        self._opened = opened
+        self._deadline = deadline
+
+    def read_line(self, limit: int) -> bytes:
+        """Empty at the end. Raises TimedOut."""
+        with self._within_deadline():
+            return self._response.readline(limit)
+
+    def read_some(self, limit: int) -> bytes:
+        """What has come, at least a byte; empty at the end. Raises TimedOut."""
+        with self._within_deadline():
+            return self._response.read1(limit)
+
+    @contextlib.contextmanager
+    def _within_deadline(self) -> Iterator[None]:
+        if self._deadline is None:
+            yield
+            return
+        left = self._deadline - time.monotonic()
+        try:
+            if left <= 0:
+                raise TimeoutError
+            self._opened.settimeout(left)
+            yield
+        except TimeoutError as error:
+            raise TimedOut("what was waited for did not come in time") from error
+
+
+class Connection:
+    """Every call opens a socket of its own, so that one Connection may serve threads."""
+
+    def __init__(self, address: str | None = None) -> None:
+        self.address = address or os.environ.get(VARIABLE) or DEFAULT
+        self.path = socket_path(self.address)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        document: object = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = ANSWER_S,
+    ) -> Answer:
+        """Ask once and read the whole answer.
+
+        Raises:
+            VolantError: the subclass that the answer names, Unavailable when there is none.
+        """
+        with self._open(method, path, query, document, headers, timeout_s) as (response, _), _told_as_unavailable():
+            return Answer(response, response.read())
+
+    def get_json(self, path: str, query: Query | None = None) -> Any:
+        return self.request("GET", path, query=query).json()
+
+    def upload(self, path: str, chunks: Iterable[bytes], size_bytes: int, *, timeout_s: float = ANSWER_S) -> Answer:
+        """PUT ``size_bytes`` of content; ``timeout_s`` is between two chunks, and for the answer."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size_bytes)}
+        with self._open("PUT", path, None, None, headers, timeout_s, chunks) as (response, _), _told_as_unavailable():
+            return Answer(response, response.read())
+
+    @contextlib.contextmanager
+    def stream(
+        self,
+        path: str,
+        *,
+        query: Query | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[Stream]:
+        """GET an answer that is read as it comes. Raises TimedOut when its end has not come after ``timeout_s`` seconds."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._open("GET", path, query, None, headers, timeout_s) as (response, opened), _told_as_unavailable():
+            yield Stream(response, opened, deadline)
+
+    @contextlib.contextmanager
+    def _open(
+        self,
+        method: str,
+        path: str,
+        query: Query | None,
+        document: object,
+        headers: Mapping[str, str] | None,
+        timeout_s: float | None,
+        chunks: Iterable[bytes] | None = None,
+    ) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
+        connection = _UnixHTTP(self.path, timeout_s)
+        body: Any = chunks
+        sent = {"Accept": "application/json", **(headers or {})}
+        if document is not None:
+            body = msgspec.json.encode(document)
+            sent["Content-Type"] = "application/json"
+        try:
+            with _told_as_unavailable():
+                try:
+                    connection.request(method, quote(path) + format_query(query), body=body, headers=sent)
+                except (BrokenPipeError, ConnectionResetError):
+                    if connection.sock is None:
+                        raise  # else an answer may have come before all was sent: it says why
+                response = connection.getresponse()
+                if response.status >= 400:
+                    raise_problem(response.status, response.read())
+            yield response, connection.opened
+        finally:
+            connection.close()
+
+
+@contextlib.contextmanager
+def _told_as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise Unavailable("volantd did not answer in time", hint="look at its log; is the machine very busy?") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise Unavailable(
+            f"volantd ended the connection ({type(error).__name__})", hint="did it stop? ask again when it is back"
+        ) from error
+
+
+def format_query(query: Query | None) -> str:
+    """``?a=b`` of what is not None; empty when nothing is left."""
+    given = {name: _format(value) for name, value in (query or {}).items() if value is not None}
+    return "?" + urlencode(given) if given else ""
+
+
+def _format(value: str | int | bool | None) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
