@@ -1,0 +1,34 @@
+# The commands of this house. `make demo` and `make test` install what they miss.
+.PHONY: help setup demo test lint bench clean
+
+help:
+	@echo "make demo    build a real nginx image, boot it in two microVMs, fetch a page from each, clean up"
+	@echo "             (KEEP=1 leaves it running and prints how to use and end it)"
+	@echo "make test    lint, types and every test that this machine can run"
+	@echo "make lint    ruff, mypy and the walls between the rooms"
+	@echo "make bench   measure against the peers named in bench/RESULTS.md"
+	@echo "make setup   install what is missing: Debian packages, .venv, kestrel and the holder"
+	@echo "make clean   remove what was built here (not the virtual environment)"
+
+setup:
+	@packaging/setup.sh
+
+demo: setup
+	@KEEP=$(KEEP) examples/demo.sh
+
+lint: setup
+	@.venv/bin/ruff format --check --quiet src tests bench packaging examples
+	@.venv/bin/ruff check --quiet src tests bench packaging examples
+	@.venv/bin/mypy --no-error-summary
+	@.venv/bin/lint-imports --no-cache >/dev/null || .venv/bin/lint-imports --no-cache
+
+test: lint
+	@$(MAKE) -s -C native test
+	@.venv/bin/pytest $(PYTEST_ARGS)
+
+bench: setup
+	@.venv/bin/python -m bench $(BENCH)
+
+clean:
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

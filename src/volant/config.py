@@ -1,0 +1,130 @@
+"""The configuration: defaults, then ``volant.toml``, then ``VOLANT_*``, then flags, as one frozen record."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from volant.core.errors import InvalidInput
+from volant.core.ids import check_name
+
+DEFAULT_FILE = Path("/etc/volant/volant.toml")
+HOST_NAMESPACE = "host"
+"""The value of ``network_namespace`` that means: make the networks where volantd itself runs."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every setting. The environment's name for ``data_dir`` is ``VOLANT_DATA_DIR``, the flag's ``--data-dir``, and so on."""
+
+    data_dir: str = "/var/lib/volant"
+    """What lasts: the registry, artifacts, disks, logs."""
+    runtime_dir: str = "/run/volant"
+    """Sockets; may be lost with a reboot."""
+    listen: str = ""
+    """Where the API answers: ``unix:PATH``. Empty means ``volantd.sock`` in the runtime directory."""
+    network_namespace: str = HOST_NAMESPACE
+    """The network namespace that holds the bridge and the taps: a name that ``ip netns`` knows, or ``host``."""
+    node: str = ""
+    """This host's name in the registry; empty means its host name."""
+    hypervisor: Literal["qemu", "simulated"] = "qemu"
+    accelerator: Literal["auto", "kvm", "tcg"] = "auto"
+    """``auto`` proves KVM by a boot and falls back to emulation."""
+    subnet: str = "192.168.127.0/24"
+    bridge: str = "vbr0"
+    stop_vms_on_exit: bool = False
+    """End all VMs in an orderly way when volantd ends; otherwise they go on without it."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "console", "json"] = "auto"
+    """``auto`` is ``console`` on a terminal and ``json`` elsewhere."""
+
+    @property
+    def socket_path(self) -> Path:
+        """The API's UNIX socket. Raises InvalidInput when ``listen`` is something else."""
+        return listen_path(self.listen) if self.listen else Path(self.runtime_dir) / "volantd.sock"
+
+    @property
+    def node_name(self) -> str:
+        return self.node or _node_name_of(socket.gethostname())
+
+    @property
+    def namespace(self) -> str | None:
+        return None if self.network_namespace == HOST_NAMESPACE else self.network_namespace
+
+
+def listen_path(listen: str) -> Path:
+    """The path in ``unix:PATH`` or ``unix:///PATH``. Raises InvalidInput."""
+    scheme, _, rest = listen.partition(":")
+    path = rest.removeprefix("//")
+    if scheme != "unix" or not path.startswith("/"):
+        raise InvalidInput(
+            f"cannot listen on {listen!r}", field="listen", hint="write unix:/run/volant/volantd.sock, with an absolute path"
+        )
+    return Path(path)
+
+
+def load_config(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path | None = None) -> Config:
+    """Gather the settings. ``flags`` holds only what was given; ``file`` must exist when it is named.
+
+    Raises:
+        InvalidInput: a setting is unknown or cannot be right; the message names where it came from.
+    """
+    values: dict[str, Any] = {}
+    values.update(_read_file(file))
+    fields = {field.name: field for field in msgspec.structs.fields(Config)}
+    for name, field in fields.items():
+        text = environment.get("VOLANT_" + name.upper())
+        if text is not None:
+            values[name] = _parse_flag(text, "VOLANT_" + name.upper()) if field.type is bool else text
+    values.update(flags)
+    try:
+        config = msgspec.convert(values, Config)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"configuration: {error}") from error
+    return _check(config)
+
+
+def _check(config: Config) -> Config:
+    for name in ("data_dir", "runtime_dir"):
+        if not Path(getattr(config, name)).is_absolute():
+            raise InvalidInput(f"{name} must be an absolute path, not {getattr(config, name)!r}", field=name)
+    if config.node:
+        check_name(config.node, "node")
+    _ = config.socket_path
+    return config
+
+
+def _read_file(file: Path | None) -> dict[str, Any]:
+    path = DEFAULT_FILE if file is None else file
+    try:
+        with path.open("rb") as stream:
+            return tomllib.load(stream)
+    except FileNotFoundError as error:
+        if file is None:
+            return {}
+        raise InvalidInput(f"there is no {file}") from error
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInput(f"{path}: {error}") from error
+
+
+def _parse_flag(text: str, name: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off", ""):
+        return False
+    raise InvalidInput(f"{name} is {text!r}", hint="write true or false")
+
+
+def _node_name_of(host_name: str) -> str:
+    kept = "".join(c if c.isascii() and (c.isalnum() or c == "-") else "-" for c in host_name.split(".")[0].lower()).strip("-")
+    return kept[:63].strip("-") or "node"
+
+
+def environment() -> Mapping[str, str]:
+    """The process's environment, read in one place."""
+    return os.environ

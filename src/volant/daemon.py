@@ -1,0 +1,211 @@
+"""The composition root: builds every part, runs them in one TaskGroup, stops them in reverse. Only this module knows everyone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from volant import __version__
+from volant.api.app import build_app
+from volant.api.listen import bind_socket
+from volant.api.server import serve
+from volant.config import Config
+from volant.core.clock import Clock, HostClock
+from volant.core.errors import VolantError
+from volant.core.ids import Uid
+from volant.core.network import Network, NetworkSpec
+from volant.core.node import NodeStatus
+from volant.core.plugin import Plugin
+from volant.core.vm import VM
+from volant.host import Hands, check_hands, open_hands
+from volant.intent import EventIntent, Intents, PluginIntent, SystemIntent, VMIntent
+from volant.intent.bootstrap import ensure_default_network, register_node
+from volant.node.door import Check
+from volant.node.host import count_cores, count_memory_mib, read_boot_id, read_nameservers
+from volant.node.local import LocalNode
+from volant.node.lock import lock_directory
+from volant.reconcile.engine import Engine
+from volant.reconcile.exit import stop_all
+from volant.reconcile.network import NetworkController, NetworkKeeper, wants_rules
+from volant.reconcile.plugin import PluginController
+from volant.reconcile.sweep import Sweeper
+from volant.reconcile.vm import VMController
+from volant.reconcile.vm_start import VMStarter
+from volant.store.cache import Cache
+from volant.store.contract import Change, Key, Store, Stored
+from volant.store.sqlite import open_store
+
+log = structlog.get_logger()
+
+CACHED_KINDS = ("VM", "Plugin", "Network", "Claim", "Event")
+
+
+class ControlPlane:
+    """Everything of one volantd but its sockets. Simulations run exactly this, on a clock and a host of their own."""
+
+    def __init__(self, config: Config, store: Store, clock: Clock, hands: Hands) -> None:
+        self.config = config
+        self.store = store
+        self.clock = clock
+        self.hands = hands
+        self.cache = Cache(store, CACHED_KINDS, clock)
+        self.cache.add_index("uid", lambda stored: [stored.data["meta"]["uid"]])
+        self.node = LocalNode(
+            driver=hands.driver,
+            places=hands.places,
+            artifacts=hands.artifacts,
+            clock=clock,
+            on_change=self._look_at,
+            check_host=self._check_host,
+            client=f"volantd/{__version__}",
+        )
+        keeper = NetworkKeeper(self.cache, hands.fabric)
+        self.starter = VMStarter(
+            store=store,
+            clock=clock,
+            driver=hands.driver,
+            node=self.node,
+            artifacts=hands.artifacts,
+            disks=hands.disks,
+            fabric=hands.fabric,
+            networks=keeper,
+            nameservers=read_nameservers(),
+        )
+        self.vms = Engine(
+            VMController(store, self.cache, clock, self.node, self.starter, node_name=config.node_name), self.cache, clock
+        )
+        self.plugins = Engine(PluginController(store, self.cache, clock, hands.artifacts), self.cache, clock, workers=2)
+        self.networks = Engine(NetworkController(store, clock, keeper), self.cache, clock, workers=1, resync_s=30.0)
+        self.sweeper = Sweeper(store, clock, self.node, hands.fabric, node_name=config.node_name)
+        vm_intent = VMIntent(store, clock)
+        self.intents = Intents(
+            vms=vm_intent,
+            plugins=PluginIntent(store, clock, self.node.artifact_size),
+            events=EventIntent(store),
+            system=SystemIntent(store, vm_intent),
+        )
+        self.cache.subscribe(self._on_change)
+
+    async def register(self) -> None:
+        """Write down this node and its network, before anything is asked of them."""
+        status = NodeStatus(
+            boot_id=read_boot_id(),
+            cpu_cores=count_cores(),
+            memory_mb=count_memory_mib(),
+            hypervisor=f"{self.hands.driver.name} {self.hands.driver.version}".strip(),
+            volant_version=__version__,
+        )
+        await register_node(self.store, self.clock, self.config.node_name, status)
+        spec = NetworkSpec(subnet=self.config.subnet, bridge=self.config.bridge)
+        await ensure_default_network(self.store, self.clock, spec)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.TaskGroup]:
+        """Controllers and VMs are tended inside; outside nothing of ours runs, and the VMs go on."""
+        async with asyncio.TaskGroup() as below:
+            tending = [below.create_task(self.cache.run()), below.create_task(self.node.run())]
+            try:
+                await self.cache.wait_synced()
+                await self.node.wait_running()
+                async with asyncio.TaskGroup() as above:
+                    controllers = [above.create_task(engine.run()) for engine in (self.networks, self.plugins, self.vms)]
+                    controllers.append(above.create_task(self.sweeper.run()))
+                    try:
+                        yield above
+                    finally:
+                        for task in controllers:
+                            task.cancel()
+                if self.config.stop_vms_on_exit:
+                    await stop_all(self.store, self.cache, self.clock, self.node)
+            finally:
+                for task in tending:
+                    task.cancel()
+
+    def _look_at(self, uid: Uid) -> None:
+        for stored in self.cache.by_index("uid", uid):
+            if stored.key.kind == VM.kind:
+                self.vms.look(stored.key)
+
+    def _on_change(self, change: Change, old: Stored | None) -> None:
+        if wants_rules(change, old):
+            for stored in self.cache.list(Network.kind):
+                self.networks.look(stored.key)
+        if change.key.kind == VM.kind and (old is None or change.type == "delete"):
+            self.plugins.look(Key(Plugin.kind, change.key.project, change.data["spec"]["plugin"]))
+
+    async def _check_host(self) -> list[Check]:
+        return await check_hands(self.hands, self.config)
+
+
+async def serve_daemon(config: Config) -> None:
+    """Run until SIGTERM or SIGINT. Prints ``volantd ready ADDRESS`` once requests are answered.
+
+    Raises:
+        VolantError: it cannot start; nothing was changed beyond its own directories.
+    """
+    data, runtime = Path(config.data_dir), Path(config.runtime_dir)
+    for directory in (data, runtime):
+        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+    clock = HostClock()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(lock_directory(data))
+        store = await stack.enter_async_context(open_store(data / "volant.db", clock))
+        hands = await stack.enter_async_context(open_hands(config, clock, fresh=not (await store.list(VM.kind)).items))
+        plane = ControlPlane(config, store, clock, hands)
+        await plane.register()
+        listening = stack.enter_context(bind_socket(config.socket_path))
+        app = build_app(plane.intents, plane.node, __version__)
+        stopping = asyncio.Event()
+        _stop_on_signals(stopping)
+        async with plane.running() as group:
+            api = group.create_task(serve(app, [listening], on_listening=lambda: _say_ready(config)))
+            await stopping.wait()
+            log.info("stopping")
+            api.cancel()
+
+
+def _say_ready(config: Config) -> None:
+    print(f"volantd ready unix:{config.socket_path}", flush=True)  # noqa: T201  # the line that scripts wait for
+    log.info("ready", address=f"unix:{config.socket_path}", version=__version__)
+
+
+def _stop_on_signals(stopping: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+
+
+async def check_daemon(config: Config) -> list[Check]:
+    """The host's checks without a running volantd. Changes nothing."""
+    async with open_hands(config, HostClock(), fresh=False, look_only=True) as hands:
+        return await check_hands(hands, config)
+
+
+def main() -> None:
+    """The console script ``volantd``."""
+    from volant.daemon_cli import volantd
+
+    volantd()
+
+
+def describe_error(error: VolantError) -> str:
+    return f"volantd: {error}" + (f"\n  hint: {error.hint}" if error.hint else "")
+
+
+def first_error(group: BaseExceptionGroup[Any]) -> BaseException:
+    """The first plain exception in a group of groups."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

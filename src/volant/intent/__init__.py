@@ -1,0 +1,23 @@
+"""May this be asked? Names, references, limits, defaults; then it is written down in one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from volant.intent.events import EventIntent
+from volant.intent.plugins import PluginIntent
+from volant.intent.system import SystemIntent
+from volant.intent.vms import VMIntent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intents:
+    """Everything that the API may ask."""
+
+    vms: VMIntent
+    plugins: PluginIntent
+    events: EventIntent
+    system: SystemIntent
+
+
+__all__ = ["EventIntent", "Intents", "PluginIntent", "SystemIntent", "VMIntent"]

@@ -1,0 +1,63 @@
+"""What volantd asks for itself when it starts: its node and the default network."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+
+import msgspec
+
+from volant.core.address import plan_subnet
+from volant.core.clock import Clock, format_time
+from volant.core.errors import InvalidInput
+from volant.core.ids import new_uid
+from volant.core.network import DEFAULT_NETWORK, Network, NetworkSpec, NetworkStatus
+from volant.core.node import Node, NodeSpec, NodeStatus
+from volant.core.resource import Meta
+from volant.core.vm import VM
+from volant.store.contract import Store
+from volant.store.records import create_of, find_resource, list_resources, update_of
+
+
+async def register_node(store: Store, clock: Clock, name: str, status: NodeStatus) -> Node:
+    """Make or refresh this host's record."""
+    node = await find_resource(store, Node, "", name)
+    if node is None:
+        meta = Meta(name=name, uid=new_uid(), project="", created_at=format_time(clock.now()))
+        node = Node(meta=meta, spec=NodeSpec(), status=status)
+        await store.transact([create_of(node)])
+    elif node.status != status:
+        node = msgspec.structs.replace(node, status=status)
+        await store.transact([update_of(node)])
+    return node
+
+
+async def ensure_default_network(store: Store, clock: Clock, spec: NetworkSpec, project: str = "default") -> Network:
+    """Make the default network, or change it to ``spec`` while no VM has an address in it.
+
+    Raises:
+        InvalidInput: the subnet cannot be used, or VMs have addresses in the old one.
+    """
+    try:
+        plan_subnet(IPv4Network(spec.subnet))
+    except ValueError as error:
+        raise InvalidInput(f"{spec.subnet!r} is not an IPv4 subnet: {error}", field="subnet") from error
+    network = await find_resource(store, Network, project, DEFAULT_NETWORK)
+    if network is None:
+        meta = Meta(name=DEFAULT_NETWORK, uid=new_uid(), project=project, created_at=format_time(clock.now()))
+        network = Network(meta=meta, spec=spec, status=NetworkStatus())
+        await store.transact([create_of(network)])
+        return network
+    if network.spec == spec:
+        return network
+    vms, _ = await list_resources(store, VM, None)
+    users = [vm.name for vm in vms if any(address.network == network.name for address in vm.status.addresses)]
+    if users:
+        raise InvalidInput(
+            f"the default network is {network.spec.subnet} on {network.spec.bridge} and {len(users)} VMs have addresses in it",
+            field="subnet",
+            hint="keep the old settings, or delete those VMs first",
+        )
+    meta = msgspec.structs.replace(network.meta, generation=network.meta.generation + 1)
+    network = msgspec.structs.replace(network, meta=meta, spec=spec)
+    await store.transact([update_of(network)])
+    return network

@@ -1,0 +1,43 @@
+"""What may be asked of the whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from volant.core.errors import NotFound, WrongState
+from volant.core.plugin import Plugin
+from volant.core.vm import VM
+from volant.intent.vms import VMIntent
+from volant.store.contract import Store
+from volant.store.records import list_resources
+
+
+class SystemIntent:
+    def __init__(self, store: Store, vms: VMIntent) -> None:
+        self._store = store
+        self._vms = vms
+
+    async def drain(self) -> int:
+        """Ask every VM to stop; return how many were not asked before."""
+        vms, _ = await list_resources(self._store, VM, None)
+        asked = 0
+        for vm in vms:
+            if vm.deleting or vm.spec.power == "stopped":
+                continue
+            try:
+                await self._vms.stop(vm.name, project=vm.meta.project)
+            except (NotFound, WrongState):
+                continue  # it was deleted in the meantime, which ends it as well
+            asked += 1
+        return asked
+
+    async def summary(self) -> dict[str, Any]:
+        vms, _ = await list_resources(self._store, VM, None)
+        plugins, _ = await list_resources(self._store, Plugin, None)
+        return {
+            "vms": len(vms),
+            "vms_by_phase": dict(sorted(Counter(vm.status.phase for vm in vms).items())),
+            "vms_ready": sum(vm.status.ready for vm in vms),
+            "plugins": len(plugins),
+        }

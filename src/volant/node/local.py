@@ -1,0 +1,187 @@
+"""The VMs of this host: what runs, in whose hands, and how to reach inside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from volant.core.clock import Clock
+from volant.core.errors import WrongState
+from volant.core.ids import Digest, Uid
+from volant.hypervisor.driver import Driver, Ending, Instance
+from volant.hypervisor.machine import Files, Machine
+from volant.node.console import read_console
+from volant.node.door import Check, ExecRequest, ExecSession, LogLine
+from volant.node.exec import open_exec
+from volant.node.logs import read_logs
+from volant.node.run import Run
+from volant.node.unit import Places, new_secret, read_secret
+from volant.observe.logstore import LogStore
+
+log = structlog.get_logger()
+
+
+class Artifacts(Protocol):
+    """What this room needs of the artifact store."""
+
+    async def put(self, content: AsyncIterator[bytes], digest: Digest, max_bytes: int = ...) -> int: ...
+
+    def size(self, digest: Digest) -> int | None: ...
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """The latest run is over and this is how."""
+
+    run_id: str
+    ending: Ending
+
+
+class LocalNode:
+    """Keeps one Run for each VM process. Implements NodeDoor for the API and gives the reconcilers their hands."""
+
+    def __init__(
+        self,
+        *,
+        driver: Driver,
+        places: Places,
+        artifacts: Artifacts,
+        clock: Clock,
+        on_change: Callable[[Uid], None],
+        check_host: Callable[[], Awaitable[list[Check]]],
+        client: str = "volantd",
+    ) -> None:
+        self.driver = driver
+        self.places = places
+        self._artifacts = artifacts
+        self._clock = clock
+        self._on_change = on_change
+        self._client = client
+        self._check_host = check_host
+        self._runs: dict[Uid, Run] = {}
+        self._logs: dict[Uid, LogStore] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._ready = asyncio.Event()
+
+    async def run(self) -> None:
+        """A task body that owns every Run's tasks; when it is cancelled it lets go of the VMs, which go on."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                self._ready.set()
+                await asyncio.get_running_loop().create_future()
+        finally:
+            self._group = None
+            for run in self._runs.values():
+                await run.instance.close()
+            for store in self._logs.values():
+                store.close()
+            self._runs.clear()
+            self._logs.clear()
+
+    async def wait_running(self) -> None:
+        """Return once ``run`` can tend VMs."""
+        await self._ready.wait()
+
+    def peek(self, uid: Uid) -> Run | None:
+        """The run that is tended now, without looking at the host."""
+        return self._runs.get(uid)
+
+    async def find(self, uid: Uid) -> Run | Ended | None:
+        """What there is of a VM: a Run (adopted when an earlier volantd launched it), how its latest run ended, or None."""
+        run = self._runs.get(uid)
+        if run is not None:
+            return run
+        unit = self.places.unit(uid)
+        if not unit.state.is_dir():
+            return None
+        found = await self.driver.adopt(unit)
+        if found is None:
+            return None
+        if isinstance(found, Ending):
+            machine = _read_machine(unit.state / "machine.json")
+            return None if machine is None else Ended(machine.run_id, found)
+        log.info("vm_adopted", name=found.machine.name, pid=found.pid)
+        return self._tend(uid, found, read_secret(unit))
+
+    async def launch(self, uid: Uid, machine: Machine, files: Files) -> Run:
+        """Start a machine and tend it. Raises what Driver.launch raises."""
+        unit = self.places.make(uid)
+        secret = new_secret(unit)
+        instance = await self.driver.launch(unit, machine, files)
+        run = self._tend(uid, instance, secret)
+        run.mark("launched")
+        return run
+
+    async def destroy(self, uid: Uid) -> None:
+        """End whatever runs for ``uid`` and forget it. Does nothing when nothing does."""
+        run = self._runs.get(uid)
+        if run is None:
+            found = await self.find(uid)
+            if not isinstance(found, Run):
+                return
+            run = found
+        await run.instance.destroy()
+        await run.instance.close()
+        self._runs.pop(uid, None)
+
+    async def release(self, uid: Uid) -> None:
+        """Remove everything that this host holds of a VM: process, disk, logs, sockets. Repeatable."""
+        await self.destroy(uid)
+        store = self._logs.pop(uid, None)
+        if store is not None:
+            store.close()
+        await asyncio.to_thread(self.places.clear, uid)
+
+    def logs_of(self, uid: Uid) -> LogStore:
+        store = self._logs.get(uid)
+        if store is None:
+            store = self._logs[uid] = LogStore(self.places.logs(uid))
+        return store
+
+    def _tend(self, uid: Uid, instance: Instance, secret: bytes) -> Run:
+        if self._group is None:
+            raise WrongState("this node is not running")
+        run = Run(instance, secret, self.logs_of(uid), self._clock, lambda: self._on_change(uid), client=self._client)
+        self._runs[uid] = run
+        self._group.create_task(run.tend(), name=f"tend {instance.machine.name}")
+        return run
+
+    # The door
+
+    @asynccontextmanager
+    async def open_exec(self, uid: Uid, request: ExecRequest) -> AsyncIterator[ExecSession]:
+        run = self._runs.get(uid)
+        if run is None or run.ending is not None:
+            raise WrongState("the VM does not run", hint="volar vms start NAME")
+        async with open_exec(run.link, request) as session:
+            yield session
+
+    def read_logs(
+        self, uid: Uid, *, tail: int | None = None, since: str | None = None, previous: bool = False, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        return read_logs(self.logs_of(uid), tail=tail, since=since, previous=previous, follow=follow)
+
+    def read_console(self, uid: Uid, *, tail_bytes: int | None = None, follow: bool = False) -> AsyncIterator[bytes]:
+        return read_console(self.places.console(uid), self._clock, tail_bytes=tail_bytes, follow=follow)
+
+    async def put_artifact(self, digest: Digest, content: AsyncIterator[bytes]) -> int:
+        return await self._artifacts.put(content, digest)
+
+    async def artifact_size(self, digest: Digest) -> int | None:
+        return self._artifacts.size(digest)
+
+    async def check_host(self) -> list[Check]:
+        return await self._check_host()
+
+
+def _read_machine(path: Path) -> Machine | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Machine)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None

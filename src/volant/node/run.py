@@ -1,0 +1,80 @@
+"""One run of one VM as this host tends it: the process, the channel to its agent, its logs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from volant.core.clock import Clock
+from volant.guest.collector import LogCollector
+from volant.guest.link import AgentLink, AgentState
+from volant.hypervisor.driver import Ending, Instance
+from volant.observe.logstore import LogStore
+
+log = structlog.get_logger()
+
+
+class Run:
+    """Created when a VM process was launched or adopted; tended by ``tend`` until the process ends."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        secret: bytes,
+        logs: LogStore,
+        clock: Clock,
+        on_change: Callable[[], None],
+        *,
+        client: str,
+    ) -> None:
+        self.instance = instance
+        self.ending: Ending | None = None
+        self.stop_asked_at: datetime | None = None
+        self.tended_since = clock.monotonic()
+        self.marks: dict[str, float] = {}
+        """Monotonic times at which things were first seen: ``launched``, ``hello``, ``configured``, ``ready``."""
+        self._clock = clock
+        self._on_change = on_change
+        self._connected_at: float | None = None
+        self._down_since = self.tended_since
+        self._started = asyncio.Event()
+        self.link = AgentLink(instance.connect_agent, secret, on_change=self._on_agent, clock=clock, client=client)
+        self._collector = LogCollector(self.link, logs, clock=clock)
+
+    @property
+    def agent(self) -> AgentState:
+        return self.link.state
+
+    @property
+    def agent_down_s(self) -> float | None:
+        """Seconds since the agent was last connected (or since tending began); None while it is connected."""
+        return None if self.agent.connected else self._clock.monotonic() - self._down_since
+
+    async def tend(self) -> None:
+        """A task body: keeps the channel and the logs going until the VM process ends."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                link = group.create_task(self.link.run())
+                collector = group.create_task(self._collector.run())
+                self.ending = await self.instance.wait_ended()
+                link.cancel()
+                collector.cancel()
+        finally:
+            if self.ending is not None:
+                self._on_change()
+
+    def mark(self, name: str) -> None:
+        self.marks.setdefault(name, self._clock.monotonic())
+
+    def _on_agent(self, state: AgentState) -> None:
+        if state.connected and state.hello is not None:
+            self.mark("hello")
+        if not state.connected and self._connected_at is not None:
+            self._down_since = self._clock.monotonic()
+            self._connected_at = None
+        elif state.connected:
+            self._connected_at = self._clock.monotonic()
+        self._on_change()

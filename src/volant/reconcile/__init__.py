@@ -1,0 +1,1 @@
+"""Wanted against found: the engine, then one state machine a kind."""

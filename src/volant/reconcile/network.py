@@ -1,0 +1,102 @@
+"""The network controller, and the one place where the host's rules are computed from all VMs."""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import IPv4Network
+
+import msgspec
+import structlog
+
+from volant.core.address import plan_subnet, tap_name
+from volant.core.clock import Clock, format_time
+from volant.core.condition import Condition, set_condition
+from volant.core.errors import VolantError
+from volant.core.network import Network, NetworkStatus
+from volant.core.resource import from_stored
+from volant.core.vm import VM
+from volant.net.fabric import Fabric
+from volant.net.plan import NetworkPlan
+from volant.net.rules import Port, build_rules
+from volant.reconcile.outcome import Done, Outcome
+from volant.store.cache import Cache
+from volant.store.contract import Change, Key, Store, Stored
+from volant.store.records import find_resource, update_of
+
+log = structlog.get_logger()
+
+
+class NetworkKeeper:
+    """Makes bridges and rules what the registry says. Rules are one whole, so they are applied by one hand at a time."""
+
+    def __init__(self, cache: Cache, fabric: Fabric) -> None:
+        self._cache = cache
+        self._fabric = fabric
+        self._lock = asyncio.Lock()
+
+    async def ensure(self, extra: VM | None = None) -> None:
+        """Every network's bridge and the rules of every VM, with ``extra`` even if the cache has not seen it yet."""
+        async with self._lock:
+            plans = {}
+            for stored in self._cache.list(Network.kind):
+                network = from_stored(Network, stored.data, stored.revision)
+                plans[network.name] = plan_of(network)
+                await self._fabric.ensure_network(plans[network.name])
+            vms = {stored.key: from_stored(VM, stored.data, stored.revision) for stored in self._cache.list(VM.kind)}
+            if extra is not None:
+                vms[Key(VM.kind, extra.meta.project, extra.name)] = extra
+            ports = [
+                Port(tap=tap_name(vm.uid), bridge=plans[address.network].bridge, mac=address.mac, ip=address.ip)
+                for _, vm in sorted(vms.items())
+                for address in vm.status.addresses
+                if address.network in plans
+            ]
+            await self._fabric.apply_rules(build_rules(list(plans.values()), ports))
+
+
+class NetworkController:
+    """Implements engine.Controller for networks."""
+
+    kind = Network.kind
+
+    def __init__(self, store: Store, clock: Clock, keeper: NetworkKeeper) -> None:
+        self._store = store
+        self._clock = clock
+        self._keeper = keeper
+
+    async def reconcile(self, key: Key) -> Outcome:
+        network = await find_resource(self._store, Network, key.project, key.name)
+        if network is None:
+            return Done()
+        await self._keeper.ensure()
+        gateway = str(plan_subnet(IPv4Network(network.spec.subnet)).gateway)
+        await self._write(network, phase="Ready", message="", gateway=gateway)
+        return Done()
+
+    async def report_failure(self, key: Key, error: VolantError, failures: int) -> None:
+        network = await find_resource(self._store, Network, key.project, key.name)
+        if network is not None:
+            await self._write(network, phase="Failed", message=str(error), gateway=network.status.gateway)
+
+    async def _write(self, network: Network, **fields: str) -> None:
+        ready = fields["phase"] == "Ready"
+        condition = Condition(
+            type="Ready", status="True" if ready else "False", reason=fields["phase"], message=fields["message"]
+        )
+        conditions = set_condition(network.status.conditions, condition, format_time(self._clock.now()))
+        status: NetworkStatus = msgspec.structs.replace(network.status, conditions=conditions, **fields)
+        if status != network.status:
+            await self._store.transact([update_of(msgspec.structs.replace(network, status=status))])
+
+
+def plan_of(network: Network) -> NetworkPlan:
+    """The plain plan of a network that the fabric works from."""
+    subnet = plan_subnet(IPv4Network(network.spec.subnet))
+    return NetworkPlan(
+        bridge=network.spec.bridge, gateway=subnet.gateway, prefix_length=subnet.prefix_length, mtu=network.spec.mtu
+    )
+
+
+def wants_rules(change: Change, old: Stored | None) -> bool:
+    """True for changes of VMs that change what the rules must be: one came, or one went."""
+    return change.key.kind == VM.kind and (old is None or change.type == "delete")

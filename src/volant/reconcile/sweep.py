@@ -1,0 +1,88 @@
+"""The sweeper: what no resource answers for any more is given back. It finds what a killed volantd left between two steps."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import structlog
+
+from volant.core.claim import Claim
+from volant.core.clock import Clock, parse_time
+from volant.core.errors import NotFound, StaleRevision, VolantError
+from volant.core.event import Event
+from volant.core.vm import VM
+from volant.net.fabric import Fabric
+from volant.node.local import LocalNode
+from volant.store.contract import MAX_OPERATIONS, Delete, Key, Store
+from volant.store.records import list_resources
+
+log = structlog.get_logger()
+
+PERIOD_S = 60.0
+CLAIM_GRACE = timedelta(seconds=10)
+"""A claim younger than this is left alone; it is made with its owner, but listings are not."""
+
+EVENTS_KEPT = 5_000
+EVENTS_AGE = timedelta(days=7)
+
+
+class Sweeper:
+    """Runs once at the start and then every PERIOD_S."""
+
+    def __init__(self, store: Store, clock: Clock, node: LocalNode, fabric: Fabric, *, node_name: str) -> None:
+        self._store = store
+        self._clock = clock
+        self._node = node
+        self._fabric = fabric
+        self._node_name = node_name
+
+    async def run(self) -> None:
+        """A task body; runs until cancelled. What cannot be swept now is tried again next time."""
+        while True:
+            try:
+                await self.sweep()
+            except VolantError as error:
+                log.warning("sweep_failed", error=str(error))
+            await self._clock.sleep(PERIOD_S)
+
+    async def sweep(self) -> None:
+        """One pass over claims, units, taps, events and the change log."""
+        # What is on the host is looked at before what is in the registry: a VM made in between is then known.
+        units = self._node.places.known_uids()
+        taps = await self._fabric.list_taps()
+        claims, _ = await list_resources(self._store, Claim, "")
+        vms, _ = await list_resources(self._store, VM, None)
+        await self._sweep_claims(claims, {vm.uid for vm in vms})
+        for uid in sorted(units - {vm.uid for vm in vms}):
+            log.warning("orphan_unit", uid=uid)
+            await self._node.release(uid)
+        known_taps = {self._fabric.tap_name(vm.uid) for vm in vms}
+        for tap in sorted(taps - known_taps):
+            log.warning("orphan_tap", tap=tap)
+            await self._fabric.remove_tap(tap)
+        await self._sweep_events()
+        await self._store.compact()
+
+    async def _sweep_claims(self, claims: list[Claim], owners: set[str]) -> None:
+        newest = self._clock.now() - CLAIM_GRACE
+        for claim in claims:
+            if claim.spec.owner_uid in owners or parse_time(claim.meta.created_at) > newest:
+                continue
+            log.warning("orphan_claim", name=claim.name, owner=claim.spec.owner_name)
+            await self._delete([Delete(Key(Claim.kind, "", claim.name), claim.revision)])
+
+    async def _sweep_events(self) -> None:
+        events, _ = await list_resources(self._store, Event, None)
+        events.sort(key=lambda event: event.spec.at, reverse=True)
+        oldest = self._clock.now() - EVENTS_AGE
+        old = [event for i, event in enumerate(events) if i >= EVENTS_KEPT or parse_time(event.spec.at) < oldest]
+        for start in range(0, len(old), MAX_OPERATIONS):
+            await self._delete(
+                [Delete(Key(Event.kind, e.meta.project, e.name), e.revision) for e in old[start : start + MAX_OPERATIONS]]
+            )
+
+    async def _delete(self, operations: list[Delete]) -> None:
+        try:
+            await self._store.transact(operations)
+        except (NotFound, StaleRevision):
+            return  # somebody wrote in between, so it is not old any more; the next pass looks again

@@ -1,0 +1,323 @@
+"""The VM controller: looks, decides, makes one step, writes down what is."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import msgspec
+import structlog
+
+from volant.core.claim import ClaimSpec, build_claim, ip_claim_name, mac_claim_name, slot_claim_name
+from volant.core.clock import Clock, format_time, parse_time
+from volant.core.errors import AlreadyExists, Exhausted, GuestUnreachable, StaleRevision, VolantError
+from volant.core.ids import new_run_id
+from volant.core.vm import VM, EndRecord, StartRecord, VMStatus
+from volant.hypervisor.driver import Ending
+from volant.node.local import Ended, LocalNode, Run
+from volant.reconcile.backoff import Backoff
+from volant.reconcile.outcome import After, Again, Done, Outcome
+from volant.reconcile.recorder import Note, event_operation
+from volant.reconcile.vm_decision import (
+    Action,
+    AskStop,
+    Configure,
+    Destroy,
+    Launch,
+    RecordEnd,
+    Release,
+    Rest,
+    Schedule,
+    Seen,
+    decide,
+    end_was_asked,
+    restarts_after,
+    wants_run,
+)
+from volant.reconcile.vm_facts import gather_facts
+from volant.reconcile.vm_start import VMStarter
+from volant.reconcile.vm_status import AGENT_GRACE_S, Facts, project_status
+from volant.store.cache import Cache
+from volant.store.contract import Create, Delete, Key, Operation, Store
+from volant.store.records import create_of, find_resource, key_of, update_of
+
+log = structlog.get_logger()
+
+MAX_SLOTS = 65_536
+STABLE_AFTER_S = 60.0
+"""A run that lasted this long ends the row of failures before it."""
+
+RESTART_BACKOFF = Backoff(first_s=1.0, factor=2.0, cap_s=60.0, jitter=0.0)
+
+
+class VMController:
+    """Implements engine.Controller for the VMs of one node."""
+
+    kind = VM.kind
+
+    def __init__(self, store: Store, cache: Cache, clock: Clock, node: LocalNode, starter: VMStarter, *, node_name: str) -> None:
+        self._store = store
+        self._cache = cache
+        self._clock = clock
+        self._node = node
+        self._starter = starter
+        self._node_name = node_name
+
+    async def reconcile(self, key: Key) -> Outcome:
+        vm = await find_resource(self._store, VM, key.project, key.name)
+        if vm is None or vm.status.node not in ("", self._node_name):
+            return Done()
+        found = await self._node.find(vm.uid)
+        run = found if isinstance(found, Run) else None
+        action = decide(vm, self._look(found), self._clock.now())
+        if not isinstance(action, Rest):
+            log.debug("vm_step", name=vm.name, step=type(action).__name__)
+        return await self._act(vm, run, action)
+
+    async def report_failure(self, key: Key, error: VolantError, failures: int) -> None:
+        vm = await find_resource(self._store, VM, key.project, key.name)
+        if vm is None:
+            return
+        message = str(error) + (f" ({error.hint})" if error.hint else "")
+        status = msgspec.structs.replace(vm.status, reason="StepFailed", message=message)
+        notes = [Note("Warning", "StepFailed", message)] if status != vm.status else []
+        await self._save(vm, status, *notes)
+
+    def _look(self, found: Run | Ended | None) -> Seen:
+        if found is None:
+            return Seen()
+        if isinstance(found, Ended):
+            return Seen(run_id=found.run_id, ending=found.ending)
+        hello = found.agent.hello
+        return Seen(
+            run_id=found.instance.machine.run_id,
+            alive=True,
+            ending=found.ending,
+            stop_asked_at=found.stop_asked_at,
+            agent_waits=found.agent.connected and hello is not None and hello.state == "waiting",
+        )
+
+    async def _act(self, vm: VM, run: Run | None, action: Action) -> Outcome:
+        match action:
+            case Schedule():
+                return await self._schedule(vm)
+            case Launch():
+                return await self._launch(vm)
+            case Configure():
+                assert run is not None
+                await self._starter.configure(vm, run)
+                return await self._rest(vm, run, None)
+            case AskStop():
+                assert run is not None
+                return await self._ask_stop(vm, run)
+            case Destroy(reason):
+                return await self._destroy(vm, run, reason)
+            case RecordEnd(ending):
+                return await self._record_end(vm, run, ending)
+            case Release():
+                return await self._release(vm)
+            case Rest(seconds):
+                return await self._rest(vm, run, seconds)
+
+    # The steps
+
+    async def _schedule(self, vm: VM) -> Outcome:
+        now = format_time(self._clock.now())
+        taken = {stored.key.name for stored in self._cache.list("Claim")}
+        for slot in range(MAX_SLOTS):
+            name = slot_claim_name(self._node_name, slot)
+            if name in taken:
+                continue
+            claim = build_claim(
+                name,
+                ClaimSpec(thing="slot", owner_kind=VM.kind, owner_name=vm.name, owner_uid=vm.uid, node=self._node_name),
+                now,
+            )
+            status = msgspec.structs.replace(vm.status, node=self._node_name, slot=slot)
+            scheduled = msgspec.structs.replace(vm, status=status)
+            try:
+                await self._store.transact([create_of(claim), update_of(scheduled)])
+            except AlreadyExists:
+                continue
+            return Again()
+        raise Exhausted(f"node {self._node_name} has no slot left")
+
+    async def _launch(self, vm: VM) -> Outcome:
+        now = self._clock.now()
+        first = vm.status.run_id == ""
+        asked_at = vm.meta.created_at if first and vm.meta.generation == 1 else format_time(now)
+        status = msgspec.structs.replace(
+            vm.status,
+            phase="Preparing",
+            reason="Preparing",
+            message="",
+            run_id=new_run_id(),
+            started_token=vm.spec.restart_token,
+            start=StartRecord(kind="cold", asked_at=asked_at),
+            observed_generation=vm.meta.generation,
+        )
+        vm = await self._save(vm, status)
+        try:
+            run = await self._starter.launch(vm)
+        except StaleRevision:
+            raise
+        except VolantError as error:
+            return await self._start_failed(vm, error)
+        log.info("vm_started", name=vm.name, pid=run.instance.pid, accelerator=run.instance.machine.accelerator)
+        network_ready = self._starter.network_condition(vm, self._clock.now())
+        vm = msgspec.structs.replace(vm, status=network_ready)
+        facts = await self._facts(vm, run)
+        words = f"started under {facts.hypervisor}" + (f" ({facts.accelerator})" if facts.accelerator != "none" else "")
+        await self._save(vm, project_status(vm, facts, self._clock.now()), Note("Normal", "Started", words), force=True)
+        return Done()
+
+    async def _start_failed(self, vm: VM, error: VolantError) -> Outcome:
+        failures = vm.status.failures + 1
+        delay = RESTART_BACKOFF.delay(failures, self._starter.random_source)
+        message = str(error) + (f" ({error.hint})" if error.hint else "")
+        status = msgspec.structs.replace(
+            vm.status,
+            phase="Failed",
+            ready=False,
+            reason="StartFailed",
+            message=message,
+            failures=failures,
+            retry_at=format_time(self._clock.now() + timedelta(seconds=delay)),
+        )
+        log.warning("vm_start_failed", name=vm.name, error=message, failures=failures)
+        await self._save(vm, status, Note("Warning", "StartFailed", message))
+        return After(delay)
+
+    async def _ask_stop(self, vm: VM, run: Run) -> Outcome:
+        if not run.agent.connected:
+            if run.agent.hello is None and (run.agent_down_s or 0.0) >= AGENT_GRACE_S:
+                return await self._destroy(vm, run, "its agent does not answer, so it cannot be asked")
+            # A short silence is likely a reconnect: ask again when the agent is back, or at the end of the grace.
+            if run.agent_down_s is not None and run.agent_down_s < AGENT_GRACE_S:
+                await self._rest(vm, run, None)
+                return After(AGENT_GRACE_S - run.agent_down_s + 0.05)
+            return await self._destroy(vm, run, "its agent does not answer, so it cannot be asked")
+        try:
+            await run.link.shutdown(vm.spec.stop_grace_s)
+        except GuestUnreachable:
+            await self._rest(vm, run, None)
+            return After(0.2)
+        run.stop_asked_at = self._clock.now()
+        await self._save(
+            vm,
+            project_status(vm, await self._facts(vm, run), self._clock.now()),
+            Note("Normal", "Stopping", f"asked to stop, with {vm.spec.stop_grace_s} s of grace"),
+        )
+        return Again()
+
+    async def _destroy(self, vm: VM, run: Run | None, reason: str) -> Outcome:
+        log.warning("vm_killed", name=vm.name, reason=reason)
+        if run is not None and run.ending is None and run.instance.machine.run_id == vm.status.run_id:
+            ended = Ending(kind="killed", message=f"ended by force: {reason}")
+            return await self._record_end(vm, run, ended)
+        await self._node.destroy(vm.uid)
+        return Again()
+
+    async def _record_end(self, vm: VM, run: Run | None, ending: Ending) -> Outcome:
+        asked = end_was_asked(vm)
+        clean, words = _describe_end(ending, run)
+        await self._node.destroy(vm.uid)
+        now = self._clock.now()
+        at = format_time(now)
+        end = EndRecord(run_id=vm.status.run_id, kind=ending.kind, message=words, at=at, asked=asked, clean=clean)
+        changes: dict[str, object] = {"last_end": end, "pid": None, "started_at": None, "retry_at": None}
+        notes: list[Note] = []
+        if asked:
+            changes["failures"] = 0
+            notes.append(Note("Normal", "Stopped", words))
+        else:
+            again = wants_run(vm) and restarts_after(vm.spec.restart_policy, end)
+            lasted = (now - parse_time(vm.status.started_at)).total_seconds() if vm.status.started_at else 0.0
+            failures = 1 if lasted >= STABLE_AFTER_S else vm.status.failures + 1
+            changes["failures"] = failures
+            if again:
+                # The first restart of a row is at once: most ends are accidents, not loops.
+                delay = 0.0 if failures == 1 else RESTART_BACKOFF.delay(failures - 1, self._starter.random_source)
+                changes["restarts"] = vm.status.restarts + 1
+                changes["retry_at"] = format_time(now + timedelta(seconds=delay)) if delay else None
+            what = "it is started again" if again else f"its restart policy is {vm.spec.restart_policy}"
+            notes.append(Note("Normal" if clean else "Warning", "Ended", f"{words}; {what}"))
+        status = msgspec.structs.replace(vm.status, **changes)
+        ended = msgspec.structs.replace(vm, status=status)
+        log.info("vm_ended", name=vm.name, kind=ending.kind, message=words, asked=asked)
+        await self._save(vm, project_status(ended, None, now), *notes)
+        return Again()
+
+    async def _release(self, vm: VM) -> Outcome:
+        await self._node.release(vm.uid)
+        await self._starter.release_network(vm)
+        operations: list[Operation] = [Delete(key_of(vm), vm.revision)]
+        names = [mac_claim_name(address.mac) for address in vm.status.addresses]
+        names += [ip_claim_name(address.network, address.ip) for address in vm.status.addresses]
+        if vm.status.slot is not None:
+            names.append(slot_claim_name(vm.status.node, vm.status.slot))
+        for name in names:
+            key = Key("Claim", "", name)
+            stored = await self._store.get(key)
+            if stored is not None and stored.data["spec"]["owner_uid"] == vm.uid:
+                operations.append(Delete(key, stored.revision))
+        operations.append(event_operation(self._cache, vm, Note("Normal", "Deleted", "it is gone"), self._at()))
+        await self._store.transact(operations)
+        log.info("vm_deleted", name=vm.name)
+        return Done()
+
+    async def _rest(self, vm: VM, run: Run | None, seconds: float | None) -> Outcome:
+        facts = None if run is None else await self._facts(vm, run)
+        status = project_status(vm, facts, self._clock.now())
+        notes: list[Note] = []
+        if status.ready and not vm.status.ready:
+            start = status.start
+            took = f" {start.duration_ms / 1000:.2f} s after it was asked for" if start and start.duration_ms is not None else ""
+            notes.append(Note("Normal", "Ready", f"answers at {vm.status.addresses[0].ip}{took}"))
+        elif vm.status.ready and not status.ready and status.phase in ("Running", "Failed"):
+            notes.append(Note("Warning", status.reason or "NotReady", status.message or "no longer ready"))
+        elif status.reason != vm.status.reason and status.reason in _TOLD_REASONS:
+            notes.append(Note("Warning", status.reason, status.message))
+        await self._save(vm, status, *notes)
+        if facts is not None and not facts.settled and facts.agent_down_s < AGENT_GRACE_S:
+            grace_left = AGENT_GRACE_S - facts.agent_down_s + 0.05
+            seconds = grace_left if seconds is None else min(seconds, grace_left)
+        return Done() if seconds is None else After(seconds)
+
+    # Parts of steps
+
+    async def _facts(self, vm: VM, run: Run) -> Facts:
+        return gather_facts(run, has_health_check=await self._starter.has_health_check(vm))
+
+    async def _save(self, vm: VM, status: VMStatus, *notes: Note, force: bool = False) -> VM:
+        if status == vm.status and not notes and not force:
+            return vm
+        changed = msgspec.structs.replace(vm, status=status)
+        now = self._at()
+        operations: list[Operation] = [update_of(changed)]
+        operations += [event_operation(self._cache, vm, note, now) for note in notes]
+        try:
+            revision = await self._store.transact(operations)
+        except AlreadyExists:
+            # The cache had not seen this event yet; the status matters more than the count.
+            revision = await self._store.transact([op for op in operations if not isinstance(op, Create)])
+        return msgspec.structs.replace(changed, revision=revision)
+
+    def _at(self) -> str:
+        return format_time(self._clock.now())
+
+
+_TOLD_REASONS = frozenset({"CrashLoop", "WorkloadFailed", "WorkloadEnded", "Unhealthy", "AgentSilent"})
+
+
+def _describe_end(ending: Ending, run: Run | None) -> tuple[bool, str]:
+    """``(clean, words)``: whether it ended as a finished program does, and how in a sentence."""
+    if ending.kind != "powered_off":
+        return False, ending.message
+    agent = None if run is None else run.agent
+    if agent is None or agent.stopping is None or agent.stopping.reason == "requested":
+        return True, "the guest switched itself off"
+    workload = agent.workload
+    if agent.stopping.reason == "workload_ended":
+        ended_well = workload is None or workload.exit is None or workload.exit.code == 0
+        return ended_well, (workload.message if workload and workload.message else "the workload ended")
+    return False, (workload.message if workload and workload.message else "the guest gave up")

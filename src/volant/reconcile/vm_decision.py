@@ -1,0 +1,135 @@
+"""What to do next about one VM: a pure function of what was asked and what was seen. The phase plays no part in it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from volant.core.clock import parse_time
+from volant.core.vm import VM, EndRecord, RestartPolicy
+from volant.hypervisor.driver import Ending
+
+STOP_MARGIN_S = 5.0
+"""Beyond its grace, what a guest gets to sync, unmount and power off before it is killed."""
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What the host shows of a VM. ``ending`` with ``alive`` False is the account of the latest run."""
+
+    run_id: str = ""
+    alive: bool = False
+    ending: Ending | None = None
+    stop_asked_at: datetime | None = None
+    agent_waits: bool = False
+    """The agent is connected and has not been configured."""
+
+
+class Schedule(msgspec.Struct, frozen=True):
+    """Give it a node and a slot there."""
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """Begin a run."""
+
+
+class Configure(msgspec.Struct, frozen=True):
+    """Tell the waiting agent who it is."""
+
+
+class AskStop(msgspec.Struct, frozen=True):
+    """Ask the guest for an orderly shutdown."""
+
+
+class Destroy(msgspec.Struct, frozen=True):
+    """End the VM process now."""
+
+    reason: str
+
+
+class RecordEnd(msgspec.Struct, frozen=True):
+    """Write down how the run ended and clear what is left of it."""
+
+    ending: Ending
+
+
+class Release(msgspec.Struct, frozen=True):
+    """Nothing runs any more and it is to go: give everything back."""
+
+
+class Rest(msgspec.Struct, frozen=True):
+    """Nothing to do now; look again in ``seconds`` when given."""
+
+    seconds: float | None = None
+
+
+Action = Schedule | Launch | Configure | AskStop | Destroy | RecordEnd | Release | Rest
+
+
+def decide(vm: VM, seen: Seen, now: datetime) -> Action:
+    """The next step for ``vm``. Every step may be taken twice."""
+    status = vm.status
+    this_run = bool(seen.run_id) and seen.run_id == status.run_id
+    if seen.alive:
+        if not this_run:
+            return Destroy("it is no run that was asked for")
+        return _decide_alive(vm, seen, now)
+    if this_run and seen.ending is not None and not end_recorded(vm):
+        return RecordEnd(seen.ending)
+    if status.run_id and status.started_at is not None and not end_recorded(vm):
+        return RecordEnd(Ending(kind="lost", message="the VM process is gone and left no account"))
+    if vm.deleting:
+        return Release()
+    if not wants_run(vm) or ended_for_good(vm):
+        return Rest()
+    if status.slot is None:
+        return Schedule()
+    if status.retry_at is not None and parse_time(status.retry_at) > now:
+        return Rest((parse_time(status.retry_at) - now).total_seconds())
+    return Launch()
+
+
+def _decide_alive(vm: VM, seen: Seen, now: datetime) -> Action:
+    if seen.ending is not None:
+        return RecordEnd(seen.ending)
+    if not wants_run(vm) or vm.status.started_token != vm.spec.restart_token:
+        if seen.stop_asked_at is None:
+            return AskStop()
+        deadline = seen.stop_asked_at + timedelta(seconds=vm.spec.stop_grace_s + STOP_MARGIN_S)
+        if now >= deadline:
+            return Destroy(f"it did not switch itself off within {vm.spec.stop_grace_s + STOP_MARGIN_S:g} s")
+        return Rest((deadline - now).total_seconds())
+    if seen.agent_waits:
+        return Configure()
+    return Rest()
+
+
+def wants_run(vm: VM) -> bool:
+    return not vm.deleting and vm.spec.power == "running"
+
+
+def end_recorded(vm: VM) -> bool:
+    """True when the latest run's end is in the status already."""
+    return vm.status.last_end is not None and vm.status.last_end.run_id == vm.status.run_id
+
+
+def end_was_asked(vm: VM) -> bool:
+    """True when a run that ends now ends because somebody wanted it to."""
+    return not wants_run(vm) or vm.status.started_token != vm.spec.restart_token
+
+
+def ended_for_good(vm: VM) -> bool:
+    """True when the latest run ended unasked and its restart policy leaves it at that until somebody asks for a start."""
+    end = vm.status.last_end
+    return (
+        end is not None
+        and end_recorded(vm)
+        and not end.asked
+        and vm.status.started_token == vm.spec.restart_token
+        and not restarts_after(vm.spec.restart_policy, end)
+    )
+
+
+def restarts_after(policy: RestartPolicy, end: EndRecord) -> bool:
+    """Whether a run that ended unasked is followed by another."""
+    return policy == "always" or (policy == "on-failure" and not end.clean)

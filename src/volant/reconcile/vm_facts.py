@@ -1,0 +1,49 @@
+"""What a living run shows, as plain facts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from volant.core.vm import WorkloadStatus
+from volant.node.local import Run
+from volant.reconcile.vm_status import Facts
+
+_STEPS = (("prepare", "asked", "prepared"), ("launch", "prepared", "launched"), ("boot", "launched", "hello"))
+
+
+def gather_facts(run: Run, *, has_health_check: bool) -> Facts:
+    agent = run.agent
+    machine = run.instance.machine
+    hello = agent.hello
+    workload = agent.workload
+    health = agent.health
+    return Facts(
+        pid=run.instance.pid,
+        started_at=datetime.fromtimestamp(run.instance.started_at, UTC),
+        hypervisor=machine.hypervisor,
+        accelerator=machine.accelerator,
+        stop_asked=run.stop_asked_at is not None,
+        agent_connected=agent.connected,
+        agent_down_s=run.agent_down_s or 0.0,
+        said_hello=hello is not None,
+        configured=hello is not None and (hello.state != "waiting" or "configured" in run.marks),
+        has_health_check=has_health_check,
+        workload=None
+        if workload is None
+        else WorkloadStatus(
+            state=workload.state,
+            health=health.state if health is not None else "unknown",
+            restarts=workload.restarts,
+            pid=workload.pid,
+            message=workload.message,
+        ),
+        health=None if health is None else health.state,
+        health_message="" if health is None else health.message,
+        steps_ms=_measure_steps(run),
+    )
+
+
+def _measure_steps(run: Run) -> dict[str, int]:
+    """Milliseconds of each part of the start that is over; none for a run that an earlier volantd began."""
+    marks = run.marks
+    return {name: round((marks[end] - marks[begin]) * 1000) for name, begin, end in _STEPS if begin in marks and end in marks}

@@ -1,0 +1,202 @@
+"""The status that follows from what was asked and what is seen: a pure function, so that it cannot drift."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from volant.core.clock import format_time, parse_time
+from volant.core.condition import Condition, Conditions, find_condition, is_true, set_condition
+from volant.core.vm import (
+    AGENT_CONNECTED,
+    BOOTED,
+    CONDITION_TYPES,
+    READY,
+    SCHEDULED,
+    VM,
+    Phase,
+    StartRecord,
+    VMStatus,
+    WorkloadStatus,
+)
+from volant.reconcile.vm_decision import end_recorded, ended_for_good, wants_run
+
+AGENT_GRACE_S = 5.0
+"""How long an agent may be silent before a status that was good stops being good: volantd's own restart is no news."""
+
+CRASH_LOOP_RESTARTS = 3
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is seen of a living run."""
+
+    pid: int
+    started_at: datetime
+    hypervisor: str
+    accelerator: str
+    stop_asked: bool = False
+    agent_connected: bool = False
+    agent_down_s: float = 0.0
+    agent_reason: str = ""
+    said_hello: bool = False
+    configured: bool = False
+    has_health_check: bool = False
+    workload: WorkloadStatus | None = None
+    """None until the agent has told."""
+    health: str | None = None
+    health_message: str = ""
+    steps_ms: dict[str, int] = {}
+
+    @property
+    def settled(self) -> bool:
+        """True when the agent has told all that the conditions depend on."""
+        if not (self.agent_connected and self.said_hello):
+            return False
+        return not self.configured or (self.workload is not None and (self.health is not None or not self.has_health_check))
+
+
+def project_status(vm: VM, facts: Facts | None, now: datetime) -> VMStatus:
+    """``vm.status`` as it should read. Without facts nothing runs."""
+    if facts is None:
+        return _project_idle(vm, now)
+    return _project_running(vm, facts, now)
+
+
+def _project_running(vm: VM, facts: Facts, now: datetime) -> VMStatus:
+    status = vm.status
+    at = format_time(now)
+    trusted = not facts.settled and facts.agent_down_s < AGENT_GRACE_S and is_true(status.conditions, AGENT_CONNECTED)
+    conditions = _set(status.conditions, at, SCHEDULED, True, "Scheduled", f"on node {status.node}, slot {status.slot}")
+    booted = facts.said_hello or is_true(status.conditions, BOOTED)
+    conditions = _set(
+        conditions, at, BOOTED, booted, "AgentAnswered" if booted else "Booting", "" if booted else "the kernel is booting"
+    )
+    workload = status.workload
+    if not trusted:
+        workload = facts.workload or WorkloadStatus()
+        conditions = _set(conditions, at, AGENT_CONNECTED, facts.agent_connected, *_agent_words(facts, booted))
+        ready, reason, message = _judge_ready(facts)
+        conditions = _set(conditions, at, READY, ready, reason, message)
+    judged = find_condition(conditions, READY)
+    assert judged is not None
+    ready = judged.status == "True"
+    phase: Phase = "Starting"
+    if vm.deleting:
+        phase = "Deleting"
+    elif not wants_run(vm) or facts.stop_asked or status.started_token != vm.spec.restart_token:
+        phase = "Stopping"
+    elif judged.reason in ("CrashLoop", "WorkloadFailed"):
+        phase = "Failed"
+    elif ready or (trusted and status.phase == "Running") or workload.state not in ("unknown", "starting"):
+        phase = "Running"
+    return msgspec.structs.replace(
+        status,
+        phase=phase,
+        ready=ready,
+        reason=judged.reason,
+        message=judged.message,
+        hypervisor=facts.hypervisor,
+        accelerator=facts.accelerator,
+        isolation={"kvm": "hardware", "tcg": "emulated"}.get(facts.accelerator, "simulated"),
+        pid=facts.pid,
+        started_at=format_time(facts.started_at),
+        retry_at=None,
+        start=_project_start(status.start, facts, ready, now),
+        workload=workload,
+        conditions=conditions,
+        observed_generation=vm.meta.generation,
+    )
+
+
+def _project_start(start: StartRecord | None, facts: Facts, ready: bool, now: datetime) -> StartRecord | None:
+    if start is None or start.duration_ms is not None:
+        return start
+    steps = {**start.steps_ms, **facts.steps_ms}
+    if not ready:
+        return msgspec.structs.replace(start, steps_ms=steps)
+    asked = parse_time(start.asked_at)
+    return msgspec.structs.replace(start, steps_ms=steps, duration_ms=max(0, round((now - asked).total_seconds() * 1000)))
+
+
+def _project_idle(vm: VM, now: datetime) -> VMStatus:
+    status = vm.status
+    at = format_time(now)
+    end = status.last_end
+    phase: Phase
+    reason, message = "", ""
+    if vm.deleting:
+        phase, reason, message = "Deleting", "Deleting", "its host is giving back what it held"
+    elif not wants_run(vm):
+        phase, reason, message = "Stopped", "Stopped", "it was asked to stop" if end is not None else "it was created stopped"
+    elif end is not None and ended_for_good(vm):
+        phase = "Stopped" if end.clean else "Failed"
+        reason, message = "Ended", f"{end.message}; its restart policy is {vm.spec.restart_policy}"
+    elif status.reason == "StartFailed":
+        phase, reason, message = "Failed", status.reason, status.message
+    elif end is not None and not end.asked and end_recorded(vm):
+        phase = "Failed" if status.failures >= CRASH_LOOP_RESTARTS else "Pending"
+        reason, message = "Restarting", f"{end.message}; it is being started again"
+    else:
+        phase = "Preparing" if status.slot is not None else "Pending"
+    conditions = status.conditions
+    for type_ in CONDITION_TYPES:
+        if type_ == SCHEDULED:
+            conditions = _set(
+                conditions, at, type_, status.slot is not None, "Scheduled" if status.slot is not None else "NotYet", ""
+            )
+        elif type_ in (BOOTED, AGENT_CONNECTED, READY):
+            conditions = _set(conditions, at, type_, False, reason or "NotYet", message)
+    return msgspec.structs.replace(
+        status,
+        phase=phase,
+        ready=False,
+        reason=reason,
+        message=message,
+        pid=None,
+        started_at=None,
+        workload=WorkloadStatus(),
+        conditions=conditions,
+        observed_generation=vm.meta.generation,
+    )
+
+
+def _agent_words(facts: Facts, booted: bool) -> tuple[str, str]:
+    if facts.agent_connected:
+        return "Connected", ""
+    if not booted:
+        return "Booting", "the agent has not answered yet"
+    return "AgentSilent", facts.agent_reason or "the agent has stopped answering"
+
+
+def _judge_ready(facts: Facts) -> tuple[bool, str, str]:
+    if facts.stop_asked:
+        return False, "Stopping", "it was asked to stop"
+    if not facts.agent_connected:
+        return False, *_agent_words(facts, facts.said_hello)
+    if not facts.configured or facts.workload is None:
+        return False, "Configuring", "the guest is being set up"
+    workload = facts.workload
+    match workload.state:
+        case "running":
+            if not facts.has_health_check or facts.health == "healthy":
+                return True, "Ready", ""
+            if facts.health == "unhealthy":
+                return False, "Unhealthy", facts.health_message or "the workload does not answer its health check"
+            return False, "WaitingForHealth", facts.health_message or "the workload has not answered its health check yet"
+        case "failed":
+            return False, "WorkloadFailed", workload.message or "the workload cannot be started"
+        case "backoff":
+            reason = "CrashLoop" if workload.restarts >= CRASH_LOOP_RESTARTS else "WorkloadEnded"
+            return False, reason, workload.message or "the workload ended and is started again"
+        case "exited":
+            return False, "WorkloadEnded", workload.message or "the workload ended"
+        case "stopping":
+            return False, "Stopping", "the guest is shutting down"
+        case _:
+            return False, "WorkloadStarting", "the workload is being started"
+
+
+def _set(conditions: Conditions, at: str, type_: str, truth: bool, reason: str, message: str) -> Conditions:
+    new = Condition(type=type_, status="True" if truth else "False", reason=reason, message=message)
+    return set_condition(conditions, new, at)
