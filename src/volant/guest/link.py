@@ -1,0 +1,323 @@
+"""The link to one guest's agent: connects, stays connected, and carries requests, execs and logs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from volant.core.clock import Clock
+from volant.core.errors import GuestUnreachable, TimedOut, VolantError
+from volant.guest.breach import Breach, SessionOver
+from volant.guest.control import Control
+from volant.guest.deadline import within
+from volant.guest.document import digest_document
+from volant.guest.exec import ExecStream
+from volant.guest.frame import GoAwayCode
+from volant.guest.handshake import NotTaken, Unanswered, greet
+from volant.guest.logs import LogStream
+from volant.guest.message import MessageDecoder, convert_message, decode_body, encode_message
+from volant.guest.notices import apply_notice
+from volant.guest.preamble import SECRET_BYTES, ZERO_SECRET
+from volant.guest.protocol import ExecRequest, ExecStarted, GuestStats, LogRange, OpenControl, OpenLogs, build_error
+from volant.guest.session import Session
+from volant.guest.state import MAIN, AgentState
+from volant.guest.stream import Stream
+
+T = TypeVar("T")
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+REQUEST_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 5.0
+HELLO_TIMEOUT_S = 5.0
+PATIENCE_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+"""How long a guest that took the preamble may think about its answer: little at first, while which secret it holds is a
+guess, and more with every round in which neither was answered."""
+
+BACKOFF_FIRST_S = 0.05
+BACKOFF_CAP_S = 2.0
+LASTING_S = 5.0
+"""A session that lived this long was a good one: after it the next attempt comes at once."""
+
+
+class AgentLink:
+    """One guest's agent. ``run`` keeps it connected; everything else may be called at any time.
+
+    ``connect`` makes a new connection and may raise GuestUnreachable. ``secret`` has 32 bytes and is the one in the
+    guest's configuration document. ``on_change`` is called in the event loop with every new state.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Connection]],
+        secret: bytes,
+        *,
+        on_change: Callable[[AgentState], None],
+        clock: Clock,
+        client: str,
+    ) -> None:
+        if len(secret) != SECRET_BYTES:
+            raise ValueError("a channel secret has 32 bytes")
+        self._connect = connect
+        self._secret = secret
+        self._on_change = on_change
+        self.clock = clock
+        self._client = client
+        self._state = AgentState(since=clock.now(), reason="no connection yet")
+        self._changed = asyncio.Event()
+        self._next_state = self._state
+        self._session: Session | None = None
+        self._control: Control | None = None
+        self._greeted = asyncio.Event()
+        self._is_secret_set = False
+
+    @property
+    def state(self) -> AgentState:
+        return self._state
+
+    async def run(self) -> None:
+        """Task body: connect, serve, and connect again for ever. Ends only by cancellation."""
+        failures = unanswered = 0
+        while True:
+            began_s = self.clock.monotonic()
+            try:
+                await self._run_session(unanswered)
+            except Unanswered as over:
+                # Waiting for the answer was the delay; the other secret is tried at once.
+                unanswered += 1
+                self._publish_down(str(over))
+                continue
+            except NotTaken as over:
+                self._publish_down(str(over))
+                continue
+            except (SessionOver, VolantError) as over:
+                reason = str(over)
+            if self._greeted.is_set():
+                unanswered = 0
+            lasted_s = self.clock.monotonic() - began_s
+            failures = 1 if self._greeted.is_set() and lasted_s >= LASTING_S else failures + 1
+            self._publish_down(reason)
+            await self.clock.sleep(min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2 ** min(failures - 1, 16)))
+
+    async def wait_for(self, predicate: Callable[[AgentState], bool], timeout_s: float | None) -> AgentState:
+        """The first state that ``predicate`` holds for; now, if it does already. ``None`` waits without limit.
+
+        Raises:
+            TimedOut: none came within ``timeout_s``.
+        """
+        if timeout_s is None:
+            return await self._wait_for(predicate)
+        try:
+            return await within(self.clock, timeout_s, self._wait_for(predicate))
+        except TimeoutError as error:
+            why = f": {self._state.reason}" if self._state.reason else ""
+            raise TimedOut(f"the guest was not as expected within {timeout_s:g} s{why}") from error
+
+    async def configure(self, document: bytes, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+        """Hand the guest its configuration document; the same one again is accepted. Applied in the background.
+
+        Raises:
+            WrongState: another document holds.
+            InvalidInput: the guest found a member wrong. TooLarge: it does not fit into a message.
+            GuestUnreachable: the link is or went down, or no answer came; whether it arrived is then not known.
+        """
+        await self._request(
+            "configure", {"document": document.decode("utf-8")}, timeout_s, "the guest did not take its configuration"
+        )
+        self._is_secret_set = True
+        hello = self._next_state.hello
+        if hello is not None and hello.state == "waiting":
+            configured = msgspec.structs.replace(hello, state="configured", config_digest=digest_document(document))
+            self._next_state = msgspec.structs.replace(self._next_state, hello=configured)
+            self._publish()
+
+    async def set_clock(self, unix_ns: int, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+        """Step the guest's wall clock, nanoseconds since 1970."""
+        await self._request("clock", {"unix_ns": unix_ns}, timeout_s, "the guest's clock was not set")
+
+    async def shutdown(self, grace_s: float, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+        """Ask the guest to stop its workload and power off; what still runs after ``grace_s`` is killed."""
+        await self._request("shutdown", {"grace_ms": round(grace_s * 1000)}, timeout_s, "the guest was not asked to shut down")
+
+    async def stats(self, *, timeout_s: float = REQUEST_TIMEOUT_S) -> GuestStats:
+        doing = "the guest's statistics were not read"
+        answer = await self._request("stats", {}, timeout_s, doing)
+        return _convert(answer, GuestStats, doing)
+
+    async def open_exec(self, request: ExecRequest, *, timeout_s: float = REQUEST_TIMEOUT_S) -> ExecStream:
+        """Start a program in the guest.
+
+        Raises:
+            InvalidInput: no such program or user. NotFound: no such workload. WrongState: the guest is not configured.
+            Exhausted: 64 streams are open. GuestUnreachable: the link is or went down, or no answer came.
+        """
+        doing = f"{request.argv[0] if request.argv else 'the program'} was not run in the guest"
+        stream, answer, rest = await self._open(encode_message(request.opening()), timeout_s, doing)
+        return ExecStream(stream, _convert_or_reset(stream, answer, ExecStarted, doing).pid, rest)
+
+    async def open_logs(
+        self, *, after: int = 0, follow: bool = True, workload: str = MAIN, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> LogStream:
+        """Read the guest's ring of log lines beginning after sequence number ``after``. Errors as of open_exec."""
+        doing = "the guest's log was not opened"
+        opening = encode_message(OpenLogs(workload=workload, after=after, follow=follow))
+        stream, answer, rest = await self._open(opening, timeout_s, doing)
+        return LogStream(stream, _convert_or_reset(stream, answer, LogRange, doing), after, rest)
+
+    async def _run_session(self, unanswered: int) -> None:
+        self._greeted.clear()
+        reader, writer = await self._dial()
+        session = Session(reader, writer, self.clock)
+        is_secret_tried = self._is_secret_set == (unanswered % 2 == 0)
+        secret = self._secret if is_secret_tried else ZERO_SECRET
+        patience_s = PATIENCE_S[min(unanswered // 2, len(PATIENCE_S) - 1)]
+        reason = "the host closed the link"
+        code: GoAwayCode | None = None
+        try:
+            first = await greet(reader, writer, self.clock, secret=secret, patience_s=patience_s)
+            code = GoAwayCode.NORMAL
+            if is_secret_tried:
+                self._is_secret_set = True
+            await self._serve(session, first)
+        except Breach as over:
+            reason, code = str(over), GoAwayCode.PROTOCOL_ERROR
+            raise
+        except SessionOver as over:
+            reason = str(over)
+            raise
+        finally:
+            if self._control is not None:
+                self._control.fail(reason)
+            self._session = self._control = None
+            await session.end(reason, code)
+
+    async def _dial(self) -> Connection:
+        made: list[Connection] = []
+
+        async def dial() -> None:
+            made.append(await self._connect())
+
+        try:
+            await within(self.clock, CONNECT_TIMEOUT_S, dial())
+        except TimeoutError as error:
+            raise SessionOver("the VM's agent port does not accept a connection") from error
+        except OSError as error:
+            raise SessionOver(f"the VM's agent port cannot be reached: {error}") from error
+        except asyncio.CancelledError:
+            for _, writer in made:
+                writer.close()
+            raise
+        return made[0]
+
+    async def _serve(self, session: Session, first: bytes) -> None:
+        stream = session.open_stream()
+        control = Control(stream, self.clock, take_notice=self._take_notice, publish=self._publish)
+        self._control, self._session = control, session
+        cause: SessionOver | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(session.receive(first))
+                tasks.create_task(session.keep_alive())
+                tasks.create_task(control.follow())
+                tasks.create_task(self._expect_hello())
+                await stream.write(encode_message(OpenControl(client=self._client)))
+        except* (SessionOver, GuestUnreachable) as group:
+            cause = _find_cause(group)
+        if cause is not None:
+            raise cause
+
+    async def _expect_hello(self) -> None:
+        try:
+            await within(self.clock, HELLO_TIMEOUT_S, self._greeted.wait())
+        except TimeoutError as error:
+            raise SessionOver(f"the guest's agent did not say hello within {HELLO_TIMEOUT_S:g} s") from error
+
+    def _take_notice(self, content: dict[str, Any]) -> None:
+        changed = apply_notice(self._next_state, content, greeted=self._greeted.is_set())
+        if not self._greeted.is_set():
+            self._greeted.set()
+            changed = msgspec.structs.replace(changed, connected=True, reason="", since=self.clock.now())
+            if changed.hello is not None and changed.hello.state != "waiting":
+                self._is_secret_set = True
+        self._next_state = changed
+
+    def _publish_down(self, reason: str) -> None:
+        since = self.clock.now() if self._next_state.connected else self._next_state.since
+        self._next_state = msgspec.structs.replace(self._next_state, connected=False, reason=reason, since=since)
+        self._publish()
+
+    def _publish(self) -> None:
+        if self._next_state == self._state:
+            return
+        self._state = self._next_state
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+        self._on_change(self._state)
+
+    async def _wait_for(self, predicate: Callable[[AgentState], bool]) -> AgentState:
+        while not predicate(self._state):
+            await self._changed.wait()
+        return self._state
+
+    async def _request(self, type_: str, members: dict[str, Any], timeout_s: float, doing: str) -> dict[str, Any]:
+        control = self._control
+        if control is None or not self._greeted.is_set():
+            raise GuestUnreachable(f"{doing}: {self._state.reason or 'the link is just coming up'}")
+        return await control.request(type_, members, timeout_s=timeout_s, doing=doing)
+
+    async def _open(self, opening: bytes, timeout_s: float, doing: str) -> tuple[Stream, dict[str, Any], bytes]:
+        session = self._session
+        if session is None or not self._greeted.is_set():
+            raise GuestUnreachable(f"{doing}: {self._state.reason or 'the link is just coming up'}")
+        stream = session.open_stream()
+        try:
+            answer, rest = await within(self.clock, timeout_s, _read_answer(stream, opening))
+        except TimeoutError as error:
+            stream.reset()
+            raise GuestUnreachable(f"{doing}: the guest's agent did not answer within {timeout_s:g} s") from error
+        except (Breach, GuestUnreachable) as error:
+            stream.reset()
+            raise GuestUnreachable(f"{doing}: {error}") from error
+        except BaseException:
+            stream.reset()
+            raise
+        if "error" in answer:
+            stream.reset()
+            raise build_error(answer["error"], doing)
+        return stream, answer, rest
+
+
+async def _read_answer(stream: Stream, opening: bytes) -> tuple[dict[str, Any], bytes]:
+    await stream.write(opening)
+    decoder = MessageDecoder()
+    while (body := decoder.next_body()) is None:
+        data = await stream.read()
+        if not data:
+            raise Breach("the guest's agent closed the stream without an answer")
+        decoder.feed(data)
+    return decode_body(body), decoder.take_rest()
+
+
+def _convert(answer: object, type_: type[T], doing: str) -> T:
+    try:
+        return convert_message(answer, type_)
+    except Breach as breach:
+        raise GuestUnreachable(f"{doing}: {breach}") from breach
+
+
+def _convert_or_reset(stream: Stream, answer: dict[str, Any], type_: type[T], doing: str) -> T:
+    try:
+        return _convert(answer.get("ok"), type_, doing)
+    except GuestUnreachable:
+        stream.reset()
+        raise
+
+
+def _find_cause(group: BaseExceptionGroup[BaseException]) -> SessionOver:
+    """The first thing that went wrong; what else failed did so because of it."""
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first if isinstance(first, SessionOver) else SessionOver(str(first))

@@ -1,0 +1,255 @@
+"""A simulated guest: what the `simulated` hypervisor boots. It has a workload, a log and a clock, and no kernel.
+
+Everything that happens by itself is due at a moment of the injected clock and done when somebody looks, so a thousand
+of them at rest cost nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, Protocol
+
+from volant.core.clock import Clock
+from volant.core.errors import InvalidInput
+from volant.core.log import LogRecord, LogSource
+from volant.guest.document import HttpHealth, Workload, decode_document, digest_document
+from volant.guest.preamble import ZERO_SECRET
+from volant.guest.records import MAX_LOG_BYTES
+
+RING_BYTES = 1_048_576
+FIRST_PID = 200
+
+Misbehaviour = Literal[
+    "", "silent", "garbage", "lying_length", "endless_message", "flood_notices", "flood_pings", "flood_logs", "opens_streams"
+]
+
+
+class Machinelike(Protocol):
+    """What is needed to know of a machine."""
+
+    @property
+    def uid(self) -> str: ...
+
+
+class Refusal(Exception):
+    """An error answer: a code of docs/guest-protocol.md, section 4, and a message."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class SimulatedGuest:
+    """One guest from power-on to power-off; connections to its agent come and go (SimulatedAgent serves them).
+
+    ``boot_s`` passes until the agent opens its port, ``healthy_after_s`` from the start of the workload until its health
+    check passes, ``stop_s`` until the workload has obeyed its stop signal. ``on_power_off`` is called once.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        boot_s: float = 0.0,
+        healthy_after_s: float = 0.0,
+        stop_s: float = 0.0,
+        on_power_off: Callable[[], None] | None = None,
+        programs: Mapping[str, tuple[bytes, bytes, int]] | None = None,
+    ) -> None:
+        self.clock = clock
+        self.healthy_after_s = healthy_after_s
+        self.stop_s = stop_s
+        self.on_power_off = on_power_off
+        self.programs = dict(programs or {})
+        """What a program of this name prints on stdout and stderr, and its exit code."""
+        self.boot_id = str(uuid.uuid4())
+        self._misbehaviour: Misbehaviour = ""
+        self.secret = ZERO_SECRET
+        self.workload: Workload | None = None
+        self.state: Literal["waiting", "configured", "stopping"] = "waiting"
+        self.stopping_reason = ""
+        self.powered_off = False
+        self.clock_offset_ns = 0
+        self.version = 0
+        """Rises with every change, so that each connection can tell what it has not seen."""
+        self._changed = asyncio.Event()
+        self._document = b""
+        self._powered_on_s = clock.monotonic()
+        self.ready_at_s = self._powered_on_s + boot_s
+        self._timeline: dict[str, int] = {"init_ms": 0, "channel_ms": round(boot_s * 1000)}
+        self._workload_notice: dict[str, Any] | None = None
+        self._health_notice: dict[str, Any] | None = None
+        self._restarts = 0
+        self._pid = FIRST_PID
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._ring: deque[LogRecord] = deque()
+        self._ring_bytes = 0
+        self._next_seq = 1
+
+    @property
+    def misbehaviour(self) -> Misbehaviour:
+        """How it breaks the protocol, "" while it does not."""
+        return self._misbehaviour
+
+    @misbehaviour.setter
+    def misbehaviour(self, kind: Misbehaviour) -> None:
+        self._misbehaviour = kind
+        self._touch()
+
+    @property
+    def uptime_ms(self) -> int:
+        return round((self.clock.monotonic() - self._powered_on_s) * 1000)
+
+    @property
+    def next_due_s(self) -> float | None:
+        """Seconds until something happens by itself."""
+        return max(0.0, self._due[0][0] - self.clock.monotonic()) if self._due else None
+
+    def catch_up(self) -> None:
+        """Let everything happen that is due by now."""
+        while self._due and self._due[0][0] <= self.clock.monotonic():
+            heapq.heappop(self._due)[2]()
+
+    def hello(self) -> dict[str, Any]:
+        return {
+            "type": "hello",
+            "version": 1,
+            "agent": "kestrel/0.1.0-simulated",
+            "boot_id": self.boot_id,
+            "uptime_ms": self.uptime_ms,
+            "state": self.state,
+            "config_digest": digest_document(self._document) if self._document else "",
+            "timeline": self._timeline,
+            "capabilities": ["exec", "logs", "http_probe"],
+        }
+
+    def notices(self) -> Iterator[dict[str, Any]]:
+        """The latest notice of each kind."""
+        for notice in (self._workload_notice, self._health_notice):
+            if notice is not None:
+                yield notice
+        if self.state == "stopping":
+            yield {"type": "stopping", "reason": self.stopping_reason}
+
+    def configure(self, content: bytes) -> None:
+        """Raises Refusal as kestrel would."""
+        if self._document:
+            if content != self._document:
+                raise Refusal("already_configured", "another document holds")
+            return
+        try:
+            document = decode_document(content)
+        except InvalidInput as error:
+            raise Refusal("malformed", error.message) from error
+        self.secret = bytes.fromhex(document.channel_secret)
+        self.workload = document.workloads[0]
+        self._document = content
+        self.state = "configured"
+        self._timeline["configured_ms"] = self.uptime_ms
+        self.log("configured", LogSource.KESTREL)
+        self._start_workload()
+
+    def shut_down(self, reason: str = "requested") -> None:
+        """Stop the workload and power off."""
+        if self.state == "stopping":
+            return
+        self.state, self.stopping_reason = "stopping", reason
+        self._due.clear()
+        if self._workload_notice is not None and self._workload_notice["state"] == "running":
+            self._notice_workload("stopping")
+        self._schedule(self.stop_s, self._power_off)
+        self._touch()
+
+    def crash_workload(self, exit_: Mapping[str, int] | None = None) -> None:
+        """The workload ends by itself, by default with code 1; its restart policy decides what follows."""
+        assert self.workload is not None
+        how = dict(exit_ or {"code": 1})
+        restart = self.workload.restart
+        self._due.clear()
+        self._notice_health("unknown", "the workload does not run")
+        if restart.policy == "never" or (restart.policy == "on-failure" and how == {"code": 0}):
+            self._notice_workload("exited", exit=how, message=f"the workload ended with {how}")
+            self.shut_down("workload_ended")
+            return
+        backoff_ms = min(restart.max_backoff_ms, restart.initial_backoff_ms * 2 ** min(self._restarts, 30))
+        self._restarts += 1
+        self._notice_workload("backoff", exit=how, next_start_ms=backoff_ms, message=f"the workload ended with {how}")
+        self._schedule(backoff_ms / 1000, self._start_workload)
+
+    def flood_notice(self) -> None:
+        """Change the health notice for no reason, so that there is something to send."""
+        flapped = "unhealthy" if (self._health_notice or {}).get("state") == "healthy" else "healthy"
+        self._notice_health(flapped, "flapping")
+
+    def log(self, text: str | bytes, source: LogSource = LogSource.STDOUT) -> None:
+        """Add a line to the ring; the oldest go when it is full."""
+        data = text.encode() if isinstance(text, str) else text
+        time_ns = int(self.clock.now().timestamp() * 1_000_000) * 1000 + self.clock_offset_ns
+        record = LogRecord(self._next_seq, time_ns, source, 0, data[:MAX_LOG_BYTES])
+        self._next_seq += 1
+        self._ring.append(record)
+        self._ring_bytes += len(record.data)
+        while self._ring_bytes > RING_BYTES:
+            self._ring_bytes -= len(self._ring.popleft().data)
+        self._touch()
+
+    @property
+    def log_range(self) -> tuple[int, int]:
+        """The oldest sequence number in the ring and the next to be given."""
+        return (self._ring[0].seq if self._ring else self._next_seq), self._next_seq
+
+    def read_log(self, after: int, limit: int) -> list[LogRecord]:
+        """At most ``limit`` records after ``after``."""
+        oldest, _ = self.log_range
+        begin = max(0, after + 1 - oldest)
+        return list(itertools.islice(self._ring, begin, begin + limit))
+
+    async def wait_changed(self, seen: int) -> None:
+        """Until ``version`` has passed ``seen``."""
+        while self.version == seen:
+            await self._changed.wait()
+
+    def _touch(self) -> None:
+        self.version += 1
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _start_workload(self) -> None:
+        assert self.workload is not None
+        self._pid += 1
+        self._timeline.setdefault("started_ms", self.uptime_ms)
+        self._notice_workload("running", pid=self._pid)
+        self.log(f"{' '.join(self.workload.argv)} started")
+        if isinstance(self.workload.health, HttpHealth):
+            self._notice_health("unknown", "not probed yet")
+        self._schedule(self.healthy_after_s, lambda: self._notice_health("healthy", ""))
+
+    def _power_off(self) -> None:
+        self.powered_off = True
+        self._touch()
+        if self.on_power_off is not None:
+            self.on_power_off()
+
+    def _notice_workload(self, state: str, **members: Any) -> None:
+        self._workload_notice = {"type": "workload", "workload": "main", "state": state, "restarts": self._restarts, **members}
+        self._touch()
+
+    def _notice_health(self, state: str, message: str) -> None:
+        self._health_notice = {
+            "type": "health", "workload": "main", "state": state, "message": message, "since_ms": self.uptime_ms,
+        }  # fmt: skip
+        self._touch()
+
+    def _schedule(self, delay_s: float, action: Callable[[], None]) -> None:
+        if delay_s <= 0:
+            action()
+            return
+        heapq.heappush(self._due, (self.clock.monotonic() + delay_s, next(self._order), action))
+        self._touch()
