@@ -1,0 +1,102 @@
+"""The files that a manifest names: where they lie, and whether they are what it says."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from volant.core.errors import InvalidInput, NotFound
+from volant.core.ids import Digest, check_digest
+from volant.core.manifest import MANIFEST_MAX_BYTES, convert_manifest
+
+REMOTE_SCHEMES = ("http", "https", "artifact")
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """One file beside a manifest; ``role`` is the manifest's field."""
+
+    role: str
+    path: Path
+    digest: Digest
+    size_bytes: int
+
+
+def read_local_manifest(given: Path) -> tuple[dict[str, Any], list[LocalFile]]:
+    """The manifest at ``given`` (a file, or a directory that holds ``manifest.json``), ready to be sent.
+
+    Each local url has become ``artifact:DIGEST`` and each empty checksum the file's own. http urls are left as they are.
+
+    Raises:
+        NotFound: there is no such file. InvalidInput: the manifest breaks a rule, or a file is not what it says.
+    """
+    path = given / "manifest.json" if given.is_dir() else given
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no {path}", hint="fledge build prints the path of the manifest that it wrote") from error
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}") from error
+    if len(content) > MANIFEST_MAX_BYTES:
+        raise InvalidInput(f"{path} is larger than a manifest may be ({MANIFEST_MAX_BYTES} bytes)")
+    try:
+        manifest = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} is not JSON: {error}") from error
+    convert_manifest(manifest)
+    files = []
+    for role, medium in _find_media(manifest):
+        local = _resolve(str(medium["url"]), path.parent)
+        if local is None:
+            continue
+        file = _examine(role, local, str(medium.get("checksum") or ""))
+        medium["checksum"] = file.digest
+        medium["url"] = f"artifact:{file.digest}"
+        files.append(file)
+    return manifest, files
+
+
+def _find_media(manifest: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    boot = manifest.get("boot") or {}
+    for role, medium in (
+        ("boot.kernel", boot.get("kernel")),
+        ("boot.initramfs", boot.get("initramfs")),
+        ("rootfs", manifest.get("rootfs")),
+        ("initramfs", manifest.get("initramfs")),
+    ):
+        if medium:
+            yield role, medium
+
+
+def _resolve(url: str, beside: Path) -> Path | None:
+    """The path that ``url`` means from the directory ``beside``; None when it is no local file."""
+    parts = urlsplit(url)
+    if parts.scheme in REMOTE_SCHEMES:
+        return None
+    if parts.scheme == "file":
+        return beside / unquote(parts.netloc + parts.path)
+    if "://" in url:
+        raise InvalidInput(f"{url[:80]!r} is not a place that files are read from", hint="a path, file:// or https://")
+    return beside / url
+
+
+def _examine(role: str, path: Path, checksum: str) -> LocalFile:
+    try:
+        with path.open("rb") as content:
+            digest = Digest("sha256:" + hashlib.file_digest(content, "sha256").hexdigest())
+            size = content.tell()
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}", field=role) from error
+    if checksum and check_digest(checksum, f"{role}.checksum") != digest:
+        raise InvalidInput(
+            f"{path} is not what the manifest says: it has {digest}",
+            field=f"{role}.checksum",
+            hint="build it again: fledge build",
+        )
+    return LocalFile(role, path, digest, size)

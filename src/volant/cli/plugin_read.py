@@ -1,0 +1,120 @@
+"""``volar plugins list``, ``show`` and ``remove``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import click
+
+from volant.cli.failure import exit_code_of, print_volant_error
+from volant.cli.output import format_option, print_document, print_resources
+from volant.cli.session import Ended, Session, complete_plugins, pass_session
+from volant.core.clock import parse_time
+from volant.core.duration import format_age
+from volant.core.errors import VolantError
+from volant.core.plugin import Plugin
+from volant.core.resource import to_wire
+
+
+@click.command(name="list", epilog="\b\nExamples:\n  volar plugins list\n  volar plugins list --json")
+@format_option()
+@pass_session
+def list_(session: Session, output: str) -> None:
+    """List plugins."""
+    plugins = session.client.plugins.list()
+    nothing = "there are no plugins; build one with fledge build, then: volar plugins install DIR/manifest.json"
+    print_resources(plugins, output, lambda wide: _tabulate(plugins, wide), nothing)
+
+
+@click.command(epilog="\b\nExamples:\n  volar plugins show nginx\n  volar plugins show nginx --manifest")
+@click.argument("name", shell_complete=complete_plugins)
+@click.option("--manifest", "manifest_only", is_flag=True, help="Print its manifest, as JSON, and nothing else.")
+@format_option("table", "json", "name")
+@pass_session
+def show(session: Session, name: str, manifest_only: bool, output: str) -> None:
+    """Show the plugin NAME."""
+    if manifest_only:
+        print_document(session.client.plugins.manifest(name))
+        return
+    plugin = session.client.plugins.get(name)
+    if output == "json":
+        print_document(to_wire(plugin))
+    elif output == "name":
+        click.echo(plugin.name)
+    else:
+        for field, value in _describe(plugin):
+            click.echo(f"{field + ':':<12} {value}")
+
+
+@click.command(epilog="\b\nExamples:\n  volar plugins remove nginx")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_plugins)
+@pass_session
+def remove(session: Session, names: tuple[str, ...]) -> None:
+    """Remove the plugins NAME..., and their files unless another plugin needs them."""
+    failed = 0
+    for name in dict.fromkeys(names):
+        try:
+            left = session.client.plugins.remove(name, wait=True)
+            click.echo(f"plugin {name} is removed" if left is None else f"plugin {name} is being removed")
+        except VolantError as error:
+            print_volant_error(error)
+            failed = failed or exit_code_of(error)
+    if failed:
+        raise Ended(failed)
+
+
+def _tabulate(plugins: Sequence[Plugin], wide: bool) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
+    header = ["NAME", "VERSION", "PHASE", "SIZE", "VMS", "AGE"] + (["TYPE", "MESSAGE"] if wide else [])
+    return header, (_row(plugin, wide) for plugin in plugins)
+
+
+def _row(plugin: Plugin, wide: bool) -> list[str]:
+    row = [
+        plugin.name,
+        plugin.spec.version,
+        plugin.status.phase,
+        format_size(sum(artifact.size_bytes for artifact in plugin.status.artifacts)),
+        str(plugin.status.vms),
+        _age(plugin.meta.created_at),
+    ]
+    if wide:
+        row += [str(plugin.spec.manifest.get("workload", {}).get("type", "-")), plugin.status.message or "-"]
+    return row
+
+
+def _describe(plugin: Plugin) -> Iterable[tuple[str, str]]:
+    manifest, status = plugin.manifest, plugin.status
+    yield "Name", plugin.name
+    yield "Version", plugin.spec.version
+    yield "Phase", status.phase
+    if status.message:
+        yield "Message", f"{status.reason}: {status.message}" if status.reason else status.message
+    resources = manifest.resources
+    yield "Size", f"{resources.cpu_cores} CPU, {resources.memory_mb} MiB of memory, {resources.disk_mb} MiB of disk"
+    yield "Workload", " ".join(manifest.workload.entrypoint)
+    if manifest.workload.base_url:
+        yield "Listens", manifest.workload.base_url
+    if manifest.health_check is not None:
+        yield "Health", manifest.health_check.endpoint
+    yield "VMs", str(status.vms)
+    for artifact in status.artifacts:
+        yield "File", f"{artifact.role}, {format_size(artifact.size_bytes)}, {artifact.state}, {artifact.digest}"
+    yield "Installed", f"{_age(plugin.meta.created_at)} ago"
+
+
+def format_size(size_bytes: int) -> str:
+    """``812 B``, ``3.4 KiB``, ``131 MiB``."""
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def _age(moment: str) -> str:
+    try:
+        return format_age((datetime.now(UTC) - parse_time(moment)).total_seconds())
+    except ValueError:
+        return "-"

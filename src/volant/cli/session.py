@@ -1,0 +1,58 @@
+"""What every command has at hand: the client, and the ways to end."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from volant.client.client import Client
+
+
+class Session:
+    """Made once a run; the client is made when first asked for."""
+
+    def __init__(self, address: str | None = None) -> None:
+        self.address = address
+
+    @cached_property
+    def client(self) -> Client:
+        from volant.client.client import Client
+
+        return Client(self.address)
+
+
+pass_session = click.make_pass_decorator(Session, ensure=True)
+
+
+class Ended(Exception):
+    """Ends the command with ``exit_code``; what there was to say has been said."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
+def complete_vms(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of VMs for the shell's completion; none when volantd does not answer."""
+    from volant.core.errors import VolantError
+
+    try:
+        return [vm.name for vm in _session_of(ctx).client.vms.list() if vm.name.startswith(incomplete)]
+    except VolantError:
+        return []
+
+
+def complete_plugins(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    from volant.core.errors import VolantError
+
+    try:
+        return [one.name for one in _session_of(ctx).client.plugins.list() if one.name.startswith(incomplete)]
+    except VolantError:
+        return []
+
+
+def _session_of(ctx: click.Context) -> Session:
+    return ctx.find_object(Session) or Session(ctx.find_root().params.get("api"))

@@ -1,0 +1,53 @@
+"""``volar system`` and ``volar version``."""
+
+from __future__ import annotations
+
+import click
+
+from volant import __version__
+from volant.cli.output import print_document
+from volant.cli.session import Session, pass_session
+from volant.core.errors import VolantError
+
+
+@click.group(no_args_is_help=True, epilog="\b\nExamples:\n  volar system summary\n  volar system drain")
+def system() -> None:
+    """Look at volantd as a whole, and drain its host."""
+
+
+@system.command(epilog="\b\nExamples:\n  volar system summary --json")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@pass_session
+def summary(session: Session, as_json: bool) -> None:
+    """Show how many there are of what."""
+    found = session.client.system.summary()
+    if as_json:
+        print_document(found)
+        return
+    for name, value in found.items():
+        shown = ", ".join(f"{key} {count}" for key, count in value.items()) or "-" if isinstance(value, dict) else str(value)
+        click.echo(f"{name.replace('_', ' ') + ':':<16} {shown}")
+
+
+@system.command(epilog="\b\nExamples:\n  volar system drain")
+@pass_session
+def drain(session: Session) -> None:
+    """Stop every VM of this host, in an orderly way. They stay stopped until somebody starts them."""
+    count = session.client.system.drain()
+    click.echo(f"{count} {'VM is' if count == 1 else 'VMs are'} stopping" if count else "no VM was running")
+
+
+@click.command(epilog="\b\nExamples:\n  volar version")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@pass_session
+def version(session: Session, as_json: bool) -> None:
+    """Print the versions of volar and, when it answers, of volantd."""
+    try:
+        server = str(session.client.system.health()["version"])
+    except VolantError:
+        server = ""
+    if as_json:
+        print_document({"volar": __version__, "volantd": server or None})
+        return
+    click.echo(f"volar    {__version__}")
+    click.echo(f"volantd  {server or 'does not answer'}")

@@ -1,0 +1,86 @@
+"""``volar``: the root of the operator's command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from volant.cli.failure import BAD_INPUT, FAILED, exit_code_of, print_error, print_volant_error
+from volant.cli.lazy import Entry, LazyGroup
+from volant.cli.session import Ended, Session
+from volant.core.errors import VolantError
+
+INTERRUPTED = 130
+
+
+@click.group(
+    cls=LazyGroup,
+    entries={
+        "doctor": Entry("volant.cli.doctor:doctor", "Check the host: what works, and what to do about the rest."),
+        "plugins": Entry("volant.cli.plugins:plugins", "Install, list, show and remove plugins."),
+        "vms": Entry("volant.cli.vms:vms", "Create VMs, and do everything else with them."),
+        "events": Entry("volant.cli.events:events", "Show what happened, and follow it."),
+        "system": Entry("volant.cli.system:system", "Look at volantd as a whole, and drain its host."),
+        "version": Entry("volant.cli.system:version", "Print the versions of volar and volantd."),
+    },
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    no_args_is_help=True,
+    epilog="""
+    \b
+    Examples:
+      volar doctor
+      volar plugins install out/nginx/manifest.json
+      volar vms create web --plugin nginx
+      volar vms exec web -- nginx -v
+
+    \b
+    Exit codes: 0 done, 1 failed, 2 bad input, 3 not found, 4 conflict.
+    """,
+)
+@click.option(
+    "--api", metavar="ADDRESS", help="Where volantd answers, as unix:///path; otherwise $VOLANT_API, or /run/volant/volantd.sock."
+)
+@click.pass_context
+def volar(ctx: click.Context, api: str | None) -> None:
+    """MicroVMs as easy as containers."""
+    ctx.obj = Session(api)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; return its exit code. Nothing foreseeable leaves a traceback."""
+    try:
+        ended = volar.main(args=list(arguments), prog_name="volar", standalone_mode=False)
+        sys.stdout.flush()
+    except Ended as end:
+        return end.exit_code
+    except VolantError as error:
+        print_volant_error(error)
+        return exit_code_of(error)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return BAD_INPUT
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx is not None else "volar"
+        print_error(error.format_message(), f"{where} --help")
+        return BAD_INPUT
+    except click.ClickException as error:
+        print_error(error.format_message())
+        return FAILED
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough; Python would complain again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return ended if isinstance(ended, int) else 0
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()
