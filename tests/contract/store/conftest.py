@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from store_keepers import KEEPERS, Keeper
 
 from volant.store.contract import Store
+
+from .store_keepers import KEEPERS, Keeper
 
 
 @pytest.fixture(params=sorted(KEEPERS))

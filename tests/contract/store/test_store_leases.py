@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from store_keepers import Keeper
-from store_steps import create, data_of, outcome, vm
 
 from volant.core.errors import Conflict, InvalidInput, StaleRevision
 from volant.store.contract import Create, Lease, RequireLease, Store
+
+from .store_keepers import Keeper
+from .store_steps import create, data_of, outcome, vm
 
 MINE = RequireLease("leader", "me")
 

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from store_keepers import Keeper
-from store_steps import PATIENCE_S, create, data_of, take, vm
 
 from volant.core.errors import Unavailable
 from volant.store.contract import Create, Delete, Key, Store, Stored, Update
+
+from .store_keepers import Keeper
+from .store_steps import PATIENCE_S, create, data_of, take, vm
 
 A = vm("a")
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from store_steps import create, data_of, take, vm
 
 from volant.core.errors import InvalidInput
 from volant.store.contract import Create, Delete, Key, Store, Update
+
+from .store_steps import create, data_of, take, vm
 
 
 async def names(store: Store, project: str | None = None, labels: dict[str, str] | None = None) -> list[str]:

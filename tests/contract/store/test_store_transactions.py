@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from store_steps import create, data_of, outcome, vm
 
 from volant.core.errors import AlreadyExists, InvalidInput, NotFound, StaleRevision, TooLarge, VolantError, WrongState
 from volant.store.contract import (
@@ -23,6 +22,8 @@ from volant.store.contract import (
     Stored,
     Update,
 )
+
+from .store_steps import create, data_of, outcome, vm
 
 A, B, C = vm("a"), vm("b"), vm("c")
 

@@ -6,11 +6,12 @@ import asyncio
 import random
 
 import pytest
-from store_keepers import Keeper
-from store_steps import PATIENCE_S, create, data_of, outcome, take, take_until, vm
 
 from volant.core.errors import Compacted, Unavailable, VolantError
 from volant.store.contract import RETAINED_S, Batch, Change, Create, Delete, Key, Operation, RequireAbsent, Store, Update
+
+from .store_keepers import Keeper
+from .store_steps import PATIENCE_S, create, data_of, outcome, take, take_until, vm
 
 A, B = vm("a"), vm("b")
 

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from failing_disk import FailingDisk
 
 from volant.core.clock import HostClock
 from volant.store.sqlite import SqliteStore, open_store
+
+from .failing_disk import FailingDisk
 
 
 @pytest.fixture

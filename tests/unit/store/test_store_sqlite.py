@@ -13,6 +13,7 @@ from volant.store import sqlite
 from volant.store.contract import Create, Key, Update
 from volant.store.listing import Wanted
 from volant.store.sqlite import SqliteStore, open_store
+from volant.store.transaction import Group, compact_some
 
 
 def vm(name: object) -> Key:
@@ -34,6 +35,17 @@ async def test_only_so_many_revisions_are_kept(path: Path, monkeypatch: pytest.M
     connection = apsw.Connection(str(path))
     assert connection.execute("SELECT count(*) FROM changes").fetchall() == [(20,)]
     connection.close()
+
+
+async def test_compaction_goes_a_little_at_a_time(path: Path) -> None:
+    async with open_store(path, HostClock()) as store:
+        for number in range(20):
+            await store.transact([Create(vm(number), {})])
+    connection = apsw.Connection(str(path))
+    group = Group(connection)
+    steps = [compact_some(group, before=0.0, keep=5, at_most=7) for _ in range(4)]
+    connection.close()
+    assert steps == [(8, False), (15, False), (16, True), (16, True)]
 
 
 async def test_reads_leave_no_snapshot_behind(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import apsw
 import pytest
-from failing_disk import FailingDisk
 
 from volant.core.clock import HostClock
 from volant.core.errors import AlreadyExists, DiskFull, Unavailable, VolantError
@@ -18,6 +17,8 @@ from volant.store.contract import Create, Key
 from volant.store.sqlite import SqliteStore, open_store
 from volant.store.transaction import Group
 from volant.store.writer import Writer
+
+from .failing_disk import FailingDisk
 
 
 def vm(name: object) -> Key:
