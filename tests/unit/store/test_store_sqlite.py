@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import apsw
@@ -9,11 +10,13 @@ import pytest
 
 from volant.core.clock import HostClock
 from volant.core.errors import Compacted, Unavailable
-from volant.store import sqlite
-from volant.store.contract import Create, Key, Update
+from volant.store import listing, sqlite
+from volant.store.changelog import read_bounds
+from volant.store.contract import Create, Key, Listing, Update
 from volant.store.listing import Wanted
-from volant.store.sqlite import SqliteStore, open_store
-from volant.store.transaction import Group, compact_some
+from volant.store.prepared import prepare
+from volant.store.sqlite import SqliteStore, open_database, open_store
+from volant.store.transaction import Group, compact_some, transact
 
 
 def vm(name: object) -> Key:
@@ -46,6 +49,23 @@ async def test_compaction_goes_a_little_at_a_time(path: Path) -> None:
     steps = [compact_some(group, before=0.0, keep=5, at_most=7) for _ in range(4)]
     connection.close()
     assert steps == [(8, False), (15, False), (16, True), (16, True)]
+
+
+def test_a_listing_is_of_one_moment(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another connection commits between the listing's revision and its records is not in it."""
+    with contextlib.closing(open_database(path)) as opened:
+
+        def read_bounds_then_write(connection: apsw.Connection) -> tuple[int, int]:
+            bounds = read_bounds(connection)
+            group = Group(opened.writer)
+            transact(group, prepare([Create(vm("a"), {})]), 0.0)
+            group.finish()
+            return bounds
+
+        monkeypatch.setattr(listing, "read_bounds", read_bounds_then_write)
+        assert listing.read_listing(opened.reader, Wanted("vm", None, {})) == Listing((), 0)
+        monkeypatch.undo()
+        assert len(listing.read_listing(opened.reader, Wanted("vm", None, {})).items) == 1
 
 
 async def test_reads_leave_no_snapshot_behind(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
