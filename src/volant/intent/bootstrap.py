@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
-
 import msgspec
 
 from volant.core.address import plan_subnet
@@ -37,10 +35,7 @@ async def ensure_default_network(store: Store, clock: Clock, spec: NetworkSpec, 
     Raises:
         InvalidInput: the subnet cannot be used, or VMs have addresses in the old one.
     """
-    try:
-        plan_subnet(IPv4Network(spec.subnet))
-    except ValueError as error:
-        raise InvalidInput(f"{spec.subnet!r} is not an IPv4 subnet: {error}", field="subnet") from error
+    plan_subnet(spec.subnet)
     network = await find_resource(store, Network, project, DEFAULT_NETWORK)
     if network is None:
         meta = Meta(name=DEFAULT_NETWORK, uid=new_uid(), project=project, created_at=format_time(clock.now()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
 import msgspec
 
@@ -192,7 +192,7 @@ class VMIntent:
             raise InvalidInput(f"{spec.cpu_cores} cores are more than any host has ({cores})", field="cpu_cores")
 
     async def _choose_address(self, network: Network, meta: Meta) -> Address:
-        plan = plan_subnet(IPv4Network(network.spec.subnet))
+        plan = plan_subnet(network.spec.subnet)
         prefix = ip_claim_name(network.name, "")
         listing = await self._store.list("Claim", "")
         taken = {IPv4Address(item.key.name.removeprefix(prefix)) for item in listing.items if item.key.name.startswith(prefix)}

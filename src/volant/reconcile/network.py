@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from ipaddress import IPv4Network
-
 import msgspec
 import structlog
 
@@ -69,7 +67,7 @@ class NetworkController:
         if network is None:
             return Done()
         await self._keeper.ensure()
-        gateway = str(plan_subnet(IPv4Network(network.spec.subnet)).gateway)
+        gateway = str(plan_subnet(network.spec.subnet).gateway)
         await self._write(network, phase="Ready", message="", gateway=gateway)
         return Done()
 
@@ -91,7 +89,7 @@ class NetworkController:
 
 def plan_of(network: Network) -> NetworkPlan:
     """The plain plan of a network that the fabric works from."""
-    subnet = plan_subnet(IPv4Network(network.spec.subnet))
+    subnet = plan_subnet(network.spec.subnet)
     return NetworkPlan(
         bridge=network.spec.bridge, gateway=subnet.gateway, prefix_length=subnet.prefix_length, mtu=network.spec.mtu
     )

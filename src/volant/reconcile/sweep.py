@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import structlog
 
+from volant.core.address import tap_name
 from volant.core.claim import Claim
 from volant.core.clock import Clock, parse_time
 from volant.core.errors import NotFound, StaleRevision, VolantError
@@ -56,7 +57,7 @@ class Sweeper:
         for uid in sorted(units - {vm.uid for vm in vms}):
             log.warning("orphan_unit", uid=uid)
             await self._node.release(uid)
-        known_taps = {self._fabric.tap_name(vm.uid) for vm in vms}
+        known_taps = {tap_name(vm.uid) for vm in vms}
         for tap in sorted(taps - known_taps):
             log.warning("orphan_tap", tap=tap)
             await self._fabric.remove_tap(tap)
