@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from volant.core.address import plan_subnet
+from volant.core.address import check_bridge_name, parse_subnet
 from volant.core.clock import Clock, format_time
 from volant.core.errors import InvalidInput
 from volant.core.ids import new_uid
@@ -35,7 +35,8 @@ async def ensure_default_network(store: Store, clock: Clock, spec: NetworkSpec, 
     Raises:
         InvalidInput: the subnet cannot be used, or VMs have addresses in the old one.
     """
-    plan_subnet(spec.subnet)
+    parse_subnet(spec.subnet)
+    check_bridge_name(spec.bridge)
     network = await find_resource(store, Network, project, DEFAULT_NETWORK)
     if network is None:
         meta = Meta(name=DEFAULT_NETWORK, uid=new_uid(), project=project, created_at=format_time(clock.now()))

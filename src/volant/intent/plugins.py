@@ -142,7 +142,7 @@ def _check_bootable(manifest: Manifest) -> None:
 
 def _without_places(manifest: Manifest) -> dict[str, Any]:
     """The manifest with each file named by content alone: where somebody's copy lay is nobody's business here."""
-    data: dict[str, Any] = msgspec.to_builtins(manifest)
+    data: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(manifest))
     for part in (data.get("rootfs"), data.get("initramfs"), *(data.get("boot") or {}).values()):
         if part:
             part["url"] = f"artifact:{part['checksum']}"

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 
 import msgspec
 
-from volant.core.address import mac_from_uid, plan_subnet
+from volant.core.address import mac_from_uid, parse_subnet
 from volant.core.claim import ClaimSpec, build_claim, ip_claim_name, mac_claim_name
 from volant.core.clock import Clock, format_time
 from volant.core.condition import find_condition
@@ -192,7 +192,7 @@ class VMIntent:
             raise InvalidInput(f"{spec.cpu_cores} cores are more than any host has ({cores})", field="cpu_cores")
 
     async def _choose_address(self, network: Network, meta: Meta) -> Address:
-        plan = plan_subnet(network.spec.subnet)
+        plan = parse_subnet(network.spec.subnet)
         prefix = ip_claim_name(network.name, "")
         listing = await self._store.list("Claim", "")
         taken = {IPv4Address(item.key.name.removeprefix(prefix)) for item in listing.items if item.key.name.startswith(prefix)}

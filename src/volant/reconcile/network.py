@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+
 import msgspec
 import structlog
 
-from volant.core.address import plan_subnet, tap_name
+from volant.core.address import parse_subnet, tap_name
 from volant.core.clock import Clock, format_time
 from volant.core.condition import Condition, set_condition
 from volant.core.errors import VolantError
@@ -67,7 +68,7 @@ class NetworkController:
         if network is None:
             return Done()
         await self._keeper.ensure()
-        gateway = str(plan_subnet(network.spec.subnet).gateway)
+        gateway = str(parse_subnet(network.spec.subnet).gateway)
         await self._write(network, phase="Ready", message="", gateway=gateway)
         return Done()
 
@@ -89,7 +90,7 @@ class NetworkController:
 
 def plan_of(network: Network) -> NetworkPlan:
     """The plain plan of a network that the fabric works from."""
-    subnet = plan_subnet(network.spec.subnet)
+    subnet = parse_subnet(network.spec.subnet)
     return NetworkPlan(
         bridge=network.spec.bridge, gateway=subnet.gateway, prefix_length=subnet.prefix_length, mtu=network.spec.mtu
     )

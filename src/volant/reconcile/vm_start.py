@@ -100,7 +100,7 @@ class VMStarter:
                     assert vm.spec.disk_mb is not None
                     group.create_task(self._disks.ensure_disk(self._node.places.disk(vm.uid), vm.spec.disk_mb))
                 group.create_task(self._networks.ensure(vm))
-        except* Exception as group_error:  # noqa: BLE001  # the first of them is what the caller can act on
+        except* Exception as group_error:  # the first of them is what the caller can act on
             raise _first_of(group_error) from group_error
         plan = plan_of(network)
         with ExitStack() as opened:

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from volant.core.network import NetworkSpec
+from volant.core.node import NodeStatus
+from volant.core.simulated_clock import SimulatedClock
+from volant.intent import EventIntent, Intents, PluginIntent, SystemIntent, VMIntent
+from volant.intent.bootstrap import ensure_default_network, register_node
+from volant.store.contract import Store
+from volant.store.sqlite import open_store
+
+DIGEST = "sha256:" + "ab" * 32
+MISSING = "sha256:" + "ff" * 32
+
+
+def make_manifest(name: str = "nginx", **changes: Any) -> dict[str, Any]:
+    medium = {"url": "artifact:" + DIGEST, "checksum": DIGEST}
+    return {
+        "schema_version": "v1",
+        "name": name,
+        "version": "1.0",
+        "resources": {"cpu_cores": 1, "memory_mb": 128},
+        "workload": {"type": "http", "base_url": "http://127.0.0.1:80", "entrypoint": ["/usr/sbin/nginx"]},
+        "boot": {"kernel": medium, "initramfs": medium},
+        "rootfs": medium,
+        **changes,
+    }
+
+
+async def artifact_size(digest: str) -> int | None:
+    return None if digest == MISSING else 4096
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(tmp_path / "volant.db", SimulatedClock()) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def intents(store: Store) -> Intents:
+    clock = SimulatedClock()
+    await register_node(store, clock, "here", NodeStatus(cpu_cores=2, memory_mb=1024))
+    await ensure_default_network(store, clock, NetworkSpec(subnet="10.9.0.0/29"))
+    vms = VMIntent(store, clock)
+    return Intents(
+        vms=vms,
+        plugins=PluginIntent(store, clock, artifact_size),
+        events=EventIntent(store),
+        system=SystemIntent(store, vms),
+    )
