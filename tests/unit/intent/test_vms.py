@@ -121,7 +121,7 @@ async def test_deleting_marks_once_and_refuses_changes(installed: Intents) -> No
 
 async def test_waiting_says_where_it_stands(installed: Intents) -> None:
     vm = await installed.vms.create(want())
-    with pytest.raises(TimedOut, match="not ready after 0.01 s: Pending, waiting for Scheduled"):
+    with pytest.raises(TimedOut, match=r"not ready after 0\.01 s: Pending, waiting for Scheduled"):
         await installed.vms.wait(vm, "ready", timeout_s=0.01)
 
 

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from volant.core.clock import format_time
+from volant.core.condition import find_condition, is_true
+from volant.core.ids import Uid
+from volant.core.resource import Meta
+from volant.core.vm import AGENT_CONNECTED, BOOTED, READY, VM, StartRecord, VMSpec, VMStatus, WorkloadStatus
+from volant.reconcile.vm_status import AGENT_GRACE_S, CRASH_LOOP_RESTARTS, Facts, project_status
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RUNNING = WorkloadStatus(state="running", pid=7)
+
+
+def make_vm(**status: Any) -> VM:
+    known = {"slot": 0, "node": "here", "run_id": "r1", "started_token": 0, "start": StartRecord(asked_at=format_time(NOW))}
+    return VM(meta=Meta(name="web", uid=Uid("0" * 32)), spec=VMSpec(plugin="nginx"), status=VMStatus(**{**known, **status}))
+
+
+def facts(**more: Any) -> Facts:
+    return Facts(pid=42, started_at=NOW, hypervisor="qemu", accelerator="tcg", **more)
+
+
+def good(**more: Any) -> Facts:
+    plain: dict[str, Any] = {"agent_connected": True, "said_hello": True, "configured": True, "workload": RUNNING}
+    return facts(**{**plain, "has_health_check": True, "health": "healthy", **more})
+
+
+def ready_vm() -> VM:
+    vm = make_vm()
+    return msgspec.structs.replace(vm, status=project_status(vm, good(), NOW))
+
+
+def test_a_start_goes_by_way_of_its_conditions() -> None:
+    vm = make_vm()
+    booting = project_status(vm, facts(), NOW)
+    assert (booting.phase, booting.ready) == ("Starting", False)
+    assert not is_true(booting.conditions, BOOTED)
+    hello = project_status(vm, facts(agent_connected=True, said_hello=True), NOW)
+    assert is_true(hello.conditions, BOOTED) and is_true(hello.conditions, AGENT_CONNECTED)
+    assert (hello.phase, hello.reason) == ("Starting", "Configuring")
+    probing = project_status(vm, good(health="unknown"), NOW)
+    assert (probing.phase, probing.ready, probing.reason) == ("Running", False, "WaitingForHealth")
+    later = NOW + timedelta(seconds=2.5)
+    ready = project_status(vm, good(), later)
+    assert (ready.phase, ready.ready, ready.pid, ready.isolation) == ("Running", True, 42, "emulated")
+    assert ready.start is not None and ready.start.duration_ms == 2500
+
+
+def test_without_a_health_check_running_is_ready() -> None:
+    status = project_status(make_vm(), good(has_health_check=False, health=None), NOW)
+    assert status.ready
+
+
+def test_the_duration_of_a_start_is_written_once() -> None:
+    vm = ready_vm()
+    again = project_status(vm, good(), NOW + timedelta(hours=1))
+    assert again.start == vm.status.start
+    assert again == vm.status, "nothing happened, so nothing is written"
+
+
+@pytest.mark.parametrize(
+    "quiet",
+    [
+        facts(said_hello=False),
+        facts(said_hello=True),
+        facts(agent_connected=True, said_hello=True, configured=True),
+        facts(agent_connected=True, said_hello=True, configured=True, workload=RUNNING, has_health_check=True),
+    ],
+)
+def test_volantds_own_restart_shows_no_flap(quiet: Facts) -> None:
+    vm = ready_vm()
+    within = project_status(vm, msgspec.structs.replace(quiet, agent_down_s=AGENT_GRACE_S - 0.1), NOW)
+    assert (within.ready, within.phase) == (True, "Running")
+    assert within.conditions == vm.status.conditions
+
+
+def test_a_long_silence_is_said() -> None:
+    status = project_status(ready_vm(), facts(said_hello=True, agent_down_s=AGENT_GRACE_S), NOW)
+    assert (status.ready, status.reason) == (False, "AgentSilent")
+    assert not is_true(status.conditions, AGENT_CONNECTED)
+    assert is_true(status.conditions, BOOTED), "it has booted, whatever came after"
+
+
+@pytest.mark.parametrize(
+    ("workload", "phase", "reason"),
+    [
+        (WorkloadStatus(state="failed", message="there is no nginx"), "Failed", "WorkloadFailed"),
+        (WorkloadStatus(state="backoff", restarts=1), "Running", "WorkloadEnded"),
+        (WorkloadStatus(state="backoff", restarts=CRASH_LOOP_RESTARTS), "Failed", "CrashLoop"),
+        (WorkloadStatus(state="exited"), "Running", "WorkloadEnded"),
+        (WorkloadStatus(state="starting"), "Starting", "WorkloadStarting"),
+    ],
+)
+def test_what_a_workload_does_is_said(workload: WorkloadStatus, phase: str, reason: str) -> None:
+    status = project_status(make_vm(), good(workload=workload, health="unknown"), NOW)
+    assert (status.phase, status.ready, status.reason) == (phase, False, reason)
+    assert status.message
+
+
+def test_an_unhealthy_workload_runs_but_is_not_ready() -> None:
+    status = project_status(ready_vm(), good(health="unhealthy", health_message="GET / gave 502"), NOW)
+    assert (status.phase, status.ready, status.message) == ("Running", False, "GET / gave 502")
+    condition = find_condition(status.conditions, READY)
+    assert condition is not None and condition.reason == "Unhealthy"
+
+
+def test_stopping_and_deleting_show_while_the_process_lives() -> None:
+    vm = ready_vm()
+    stopping = msgspec.structs.replace(vm, spec=msgspec.structs.replace(vm.spec, power="stopped"))
+    assert project_status(stopping, good(stop_asked=True), NOW).phase == "Stopping"
+    deleting = msgspec.structs.replace(vm, meta=msgspec.structs.replace(vm.meta, deleting_at=format_time(NOW)))
+    assert project_status(deleting, good(), NOW).phase == "Deleting"
+
+
+def test_nothing_running_clears_what_only_a_run_has() -> None:
+    vm = ready_vm()
+    stopped = msgspec.structs.replace(vm, spec=msgspec.structs.replace(vm.spec, power="stopped"))
+    status = project_status(stopped, None, NOW)
+    assert (status.phase, status.ready, status.pid, status.started_at) == ("Stopped", False, None, None)
+    assert not any(is_true(status.conditions, t) for t in (BOOTED, AGENT_CONNECTED, READY))
+    assert status.addresses == vm.status.addresses
