@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from litestar import Request, Response, head, put
+from litestar.params import FromPath
 
 from volant.api.access import door_of
 from volant.api.answer import PREFIX, answer_json
@@ -33,7 +34,7 @@ PUT = Operation(
 
 
 @head(f"{PREFIX}/artifacts/{{digest:str}}", opt=HEAD.opt)
-async def head_artifact(request: Request[Any, Any, Any], digest: str) -> Response[None]:
+async def head_artifact(request: Request[Any, Any, Any], digest: FromPath[str]) -> Response[None]:
     read_query(request)
     size = await door_of(request.app).artifact_size(check_digest(digest, "digest"))
     if size is None:
@@ -42,7 +43,7 @@ async def head_artifact(request: Request[Any, Any, Any], digest: str) -> Respons
 
 
 @put(f"{PREFIX}/artifacts/{{digest:str}}", opt=PUT.opt, request_max_body_size=None)
-async def put_artifact(request: Request[Any, Any, Any], digest: str) -> Response[bytes]:
+async def put_artifact(request: Request[Any, Any, Any], digest: FromPath[str]) -> Response[bytes]:
     read_query(request)
     wanted = check_digest(digest, "digest")
     declared = request.headers.get("content-length", "0")

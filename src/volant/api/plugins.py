@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Request, Response, delete, get, post
+from litestar.params import FromPath
 
 from volant.api.access import intents_of
 from volant.api.answer import PREFIX, answer_json, answer_list, answer_nothing, answer_resource
@@ -49,13 +50,13 @@ async def list_plugins(request: Asked) -> Response[bytes]:
 
 
 @get(f"{PREFIX}/plugins/{{name:str}}", opt=GET.opt)
-async def get_plugin(request: Asked, name: str) -> Response[bytes]:
+async def get_plugin(request: Asked, name: FromPath[str]) -> Response[bytes]:
     read_query(request)
     return answer_resource(await intents_of(request.app).plugins.get(name))
 
 
 @get(f"{PREFIX}/plugins/{{name:str}}/manifest", opt=GET_MANIFEST.opt)
-async def get_plugin_manifest(request: Asked, name: str) -> Response[bytes]:
+async def get_plugin_manifest(request: Asked, name: FromPath[str]) -> Response[bytes]:
     read_query(request)
     return answer_json((await intents_of(request.app).plugins.get(name)).spec.manifest)
 
@@ -73,7 +74,7 @@ async def install_plugin(request: Asked) -> Response[bytes]:
 
 
 @delete(f"{PREFIX}/plugins/{{name:str}}", opt=REMOVE.opt, status_code=202)
-async def remove_plugin(request: Asked, name: str) -> Response[bytes]:
+async def remove_plugin(request: Asked, name: FromPath[str]) -> Response[bytes]:
     asked = read_query(request)
     plugin = await intents_of(request.app).plugins.remove(name)
     if asked["wait"] is None:

@@ -24,10 +24,11 @@ CUT_AFTER_S = 2
 class EmbeddedServer(uvicorn.Server):
     """A server without signal handlers that sleeps until it is told to stop, instead of looking ten times a second."""
 
-    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None], grace_s: float) -> None:
         super().__init__(config)
         self._told = asyncio.Event()
         self._on_listening = on_listening
+        self._grace_s = grace_s
 
     def stop(self) -> None:
         self.should_exit = True
@@ -41,33 +42,54 @@ class EmbeddedServer(uvicorn.Server):
         await self.on_tick(0)
         await self._told.wait()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more, let what is in flight end, cut it after the grace. Looks at tasks, not at the clock."""
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await self._end_tasks()
+        for connection in list(self.server_state.connections):
+            connection.transport.close()
+
+    async def _end_tasks(self) -> None:
+        tasks = set(self.server_state.tasks)
+        if tasks:
+            _, left = await asyncio.wait(tasks, timeout=self._grace_s)
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left, timeout=CUT_AFTER_S)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
 async def serve(
-    app: Litestar, sockets: Sequence[socket.socket], *, on_listening: Callable[[], None] = lambda: None, grace_s: int = 3
+    app: Litestar, sockets: Sequence[socket.socket], *, on_listening: Callable[[], None] = lambda: None, grace_s: float = 3.0
 ) -> None:
     """Serve on bound, listening UNIX sockets until cancelled; then close them and stop within ``grace_s`` seconds.
 
     Requests in flight are answered, waits answer with Unavailable, streams and execs are cut. ``on_listening`` is called
     once requests are taken.
     """
-    server = EmbeddedServer(_configure(app, grace_s), on_listening)
+    server = EmbeddedServer(_configure(app), on_listening, grace_s)
     serving = asyncio.create_task(server.serve(list(sockets)), name="api")
     try:
         await asyncio.shield(serving)
     finally:
         stopping_of(app).set()
         server.stop()
-        await asyncio.wait({serving}, timeout=grace_s + CUT_AFTER_S)
+        await asyncio.wait({serving}, timeout=grace_s + 2 * CUT_AFTER_S)
         if not serving.done():
             serving.cancel()
             await asyncio.wait({serving})
 
 
-def _configure(app: Litestar, grace_s: int) -> uvicorn.Config:
+def _configure(app: Litestar) -> uvicorn.Config:
     return uvicorn.Config(
         log_requests(app),
         loop="none",
@@ -82,5 +104,4 @@ def _configure(app: Litestar, grace_s: int) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=grace_s,
     )

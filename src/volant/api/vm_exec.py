@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from litestar import Request, Response, WebSocket, get, websocket
 from litestar.exceptions import HTTPException
+from litestar.params import FromPath
 
 from volant.api.access import door_of, intents_of
 from volant.api.answer import PREFIX
@@ -40,13 +41,13 @@ EXEC = Operation(
 
 
 @get(f"{PREFIX}/vms/{{name:str}}/exec", opt=EXEC.opt)
-async def refuse_plain_exec(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
+async def refuse_plain_exec(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
     read_query(request)
     raise Malformed("exec is a WebSocket", hint="connect with Upgrade: websocket (RFC 6455)")
 
 
 @websocket(f"{PREFIX}/vms/{{name:str}}/exec", opt=EXEC.opt)
-async def exec_in_vm(socket: WebSocket[Any, Any, Any], name: str) -> None:
+async def exec_in_vm(socket: WebSocket[Any, Any, Any], name: FromPath[str]) -> None:
     await socket.accept()
     try:
         answer: ExecResult | Problem | None = await _run(socket, name)
@@ -71,8 +72,8 @@ class _HungUp(Exception):
 
 
 async def _run(socket: WebSocket[Any, Any, Any], name: str) -> ExecResult:
-    vm = await intents_of(socket.app).vms.get(name)
     asked = await _read_request(socket)
+    vm = await intents_of(socket.app).vms.get(name)
     async with door_of(socket.app).open_exec(vm.uid, asked) as session:
         listening = asyncio.create_task(_listen(socket, session))
         sending = asyncio.create_task(_send_output(socket, session))

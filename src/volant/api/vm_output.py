@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response, get
+from litestar.params import FromPath
 
 from volant.api.access import door_of, intents_of
 from volant.api.answer import PREFIX
@@ -51,7 +52,7 @@ CONSOLE = Operation(
 
 
 @get(f"{PREFIX}/vms/{{name:str}}/logs", opt=LOGS.opt)
-async def read_vm_logs(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
+async def read_vm_logs(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
     asked = read_query(request)
     vm = await intents_of(request.app).vms.get(name)
     follow = bool(asked["follow"])
@@ -65,7 +66,7 @@ async def read_vm_logs(request: Request[Any, Any, Any], name: str) -> Response[b
 
 
 @get(f"{PREFIX}/vms/{{name:str}}/console", opt=CONSOLE.opt)
-async def read_vm_console(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
+async def read_vm_console(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
     asked = read_query(request)
     vm = await intents_of(request.app).vms.get(name)
     follow = bool(asked["follow"])

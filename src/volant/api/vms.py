@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from litestar import Request, Response, delete, get, post
+from litestar.params import FromPath
 
 from volant.api import sse
 from volant.api.access import intents_of
@@ -85,7 +86,7 @@ async def list_vms(request: Asked) -> Response[bytes]:
 
 
 @get(f"{PREFIX}/vms/{{name:str}}", opt=GET.opt)
-async def get_vm(request: Asked, name: str) -> Response[bytes]:
+async def get_vm(request: Asked, name: FromPath[str]) -> Response[bytes]:
     read_query(request)
     return answer_resource(await intents_of(request.app).vms.get(name))
 
@@ -98,7 +99,7 @@ async def create_vm(request: Asked) -> Response[bytes]:
 
 
 @delete(f"{PREFIX}/vms/{{name:str}}", opt=DELETE.opt, status_code=202)
-async def delete_vm(request: Asked, name: str) -> Response[bytes]:
+async def delete_vm(request: Asked, name: FromPath[str]) -> Response[bytes]:
     asked = read_query(request)
     expected = read_if_match(request)
     try:
@@ -113,22 +114,22 @@ async def delete_vm(request: Asked, name: str) -> Response[bytes]:
 
 
 @post(f"{PREFIX}/vms/{{name:str}}/start", opt=START.opt, status_code=200)
-async def start_vm(request: Asked, name: str) -> Response[bytes]:
+async def start_vm(request: Asked, name: FromPath[str]) -> Response[bytes]:
     return await _change_power(request, name, "start")
 
 
 @post(f"{PREFIX}/vms/{{name:str}}/stop", opt=STOP.opt, status_code=200)
-async def stop_vm(request: Asked, name: str) -> Response[bytes]:
+async def stop_vm(request: Asked, name: FromPath[str]) -> Response[bytes]:
     return await _change_power(request, name, "stop")
 
 
 @post(f"{PREFIX}/vms/{{name:str}}/restart", opt=RESTART.opt, status_code=200)
-async def restart_vm(request: Asked, name: str) -> Response[bytes]:
+async def restart_vm(request: Asked, name: FromPath[str]) -> Response[bytes]:
     return await _change_power(request, name, "restart")
 
 
 @get(f"{PREFIX}/vms/{{name:str}}/watch", opt=WATCH.opt)
-async def watch_vm(request: Asked, name: str) -> Response[bytes]:
+async def watch_vm(request: Asked, name: FromPath[str]) -> Response[bytes]:
     read_query(request)
     states = await peek(intents_of(request.app).vms.watch(name), _FIRST_STATE_S)
     return Streamed(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Literal
 
 import msgspec
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-from websockets.sync.client import ClientConnection, unix_connect
+from websockets.sync.client import unix_connect
 
 from volant.client.connection import open_socket
 from volant.client.problem import raise_problem, read_problem
@@ -17,6 +18,8 @@ from volant.core.errors import Unavailable
 _STDIN, _STDOUT, _SIGNAL = 0, 1, 6
 STDIN_CHUNK_BYTES = 32 * 1024
 OPEN_S = 30.0
+CLOSE_S = 2.0
+MESSAGE_MAX_BYTES = 1024 * 1024
 
 
 class ExecConnection:
@@ -29,10 +32,13 @@ class ExecConnection:
         self.code: int | None = None
         self.signal: int | None = None
         connection = open_socket(socket_path, OPEN_S)
+        self._open = ExitStack()
         try:
-            self._socket: ClientConnection = unix_connect(
-                uri=f"ws://localhost{path}", sock=connection, compression=None, open_timeout=OPEN_S, close_timeout=2.0,
-                max_size=1024 * 1024, proxy=None,
+            self._socket = self._open.enter_context(
+                unix_connect(
+                    uri=f"ws://localhost{path}", sock=connection, compression=None, open_timeout=OPEN_S, close_timeout=CLOSE_S,
+                    max_size=MESSAGE_MAX_BYTES, proxy=None,
+                )
             )  # fmt: skip
         except InvalidStatus as error:
             connection.close()
@@ -40,7 +46,11 @@ class ExecConnection:
         except (InvalidHandshake, OSError, EOFError) as error:
             connection.close()
             raise Unavailable(f"volantd did not take up the exec ({type(error).__name__})") from error
-        self._send(msgspec.json.encode(asked).decode())
+        try:
+            self._send(msgspec.json.encode(asked).decode())
+        except Unavailable:
+            self.close()
+            raise
 
     def __enter__(self) -> ExecConnection:
         return self
@@ -49,7 +59,7 @@ class ExecConnection:
         self.close()
 
     def close(self) -> None:
-        self._socket.close()
+        self._open.close()
 
     def write_stdin(self, content: bytes) -> None:
         """Raises Unavailable when the exec is over."""
