@@ -9,7 +9,6 @@ layout=${1:?"usage: image.sh EMPTY-DIRECTORY"}
 here=$(cd "$(dirname "$0")" && pwd)
 suite=bookworm
 export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-1704067200}"
-created=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
 
 work=$(mktemp -d)
 trap 'rm -rf --one-file-system "$work"' EXIT
@@ -32,9 +31,9 @@ mmdebstrap --quiet --mode=root --variant=essential --include=nginx-light \
     --dpkgopt='path-exclude=/usr/share/locale/*' \
     "$suite" "$root" "$@"
 
-# What only installing and configuring packages needs, and the log and cache files that doing so leaves.
+# What only installing needs, what doing so leaves, and what mmdebstrap copied from this machine.
 rm -rf "$root"/var/cache/debconf/* "$root"/var/lib/dpkg/*-old "$root"/var/log/apt "$root"/var/cache/ldconfig/* \
-    "$root"/dev/* "$root"/etc/nginx/sites-enabled/default
+    "$root"/dev/* "$root"/etc/hostname "$root"/etc/resolv.conf "$root"/etc/nginx/sites-enabled/default
 
 cp "$here/nginx.conf" "$root/etc/nginx/nginx.conf"
 cp "$here/index.html" "$root/var/www/html/index.html"
@@ -43,6 +42,9 @@ chmod 0644 "$root/etc/nginx/nginx.conf" "$root/var/www/html/index.html"
 
 # What was made just now gets the one time; the packages' own files keep theirs.
 find "$root" -newer "$work/began" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+# The image is as old as the newest file in it.
+newest=$(find "$root" -printf '%Ts\n' | sort -n | tail -n 1)
+created=$(date -u -d "@$newest" +%Y-%m-%dT%H:%M:%SZ)
 
 rmdir "$layout" # umoci makes it itself
 umoci init --layout "$layout"

@@ -107,7 +107,7 @@ def _describe(recipe: Recipe, boot: BootFiles, root: Root) -> Manifest:
             url=root.path.name,
             checksum=f"sha256:{root.record.rootfs.sha256}",
             format="raw",
-            filesystem="ext4" if recipe.filesystem.type == "ext4" else "erofs",
+            filesystem="erofs",
         ),
     )
 

@@ -41,8 +41,8 @@ def extract_vmlinux(image: bytes) -> bytes:
         raise HostError("the kernel is cut short: its payload reaches beyond the file's end")
     # The build appends the size to formats that do not end with it themselves, as gzip does.
     (size,) = struct.unpack_from("<I", payload, length - 4)
-    if size > VMLINUX_MAX_BYTES:
-        raise HostError(f"the kernel says that it is {size} bytes large, more than {VMLINUX_MAX_BYTES}")
+    if not 0 < size <= VMLINUX_MAX_BYTES:
+        raise HostError(f"the kernel says that it is {size} bytes large, which cannot be (the limit is {VMLINUX_MAX_BYTES})")
     for magic, decompress in _FORMATS.items():
         if payload[: len(magic)] == magic:
             try:
@@ -58,19 +58,19 @@ def extract_vmlinux(image: bytes) -> bytes:
 
 
 def _read_gzip(payload: memoryview, size: int) -> bytes:
-    return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(payload, size)
+    return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(payload, size + 1)
 
 
 def _read_bzip2(payload: memoryview, size: int) -> bytes:
-    return bz2.BZ2Decompressor().decompress(payload, size)
+    return bz2.BZ2Decompressor().decompress(payload, size + 1)
 
 
 def _read_xz(payload: memoryview, size: int) -> bytes:
-    return lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(payload, size)
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(payload, size + 1)
 
 
 def _read_lzma(payload: memoryview, size: int) -> bytes:
-    return lzma.LZMADecompressor(lzma.FORMAT_ALONE).decompress(payload, size)
+    return lzma.LZMADecompressor(lzma.FORMAT_ALONE).decompress(payload, size + 1)
 
 
 def _read_zstd(payload: memoryview, size: int) -> bytes:

@@ -34,7 +34,7 @@ def fledge() -> None:
 @click.option("-c", "--config", default="fledge.toml", type=click.Path(path_type=Path), show_default=True, help="What to build.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory for the files.")
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Instead of $FLEDGE_CACHE or the user's cache directory.")
-@click.option("--no-cache", is_flag=True, help="Make everything anew, as far as it is not named by its digest.")
+@click.option("--no-cache", is_flag=True, help="Make everything anew and replace what was kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print the build record instead of the manifest's path.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 def build(config: Path, output: Path, cache_dir: Path | None, no_cache: bool, as_json: bool, quiet: bool) -> None:
@@ -77,7 +77,7 @@ def _build(config: Path, output: Path, cache_dir: Path | None, no_cache: bool, q
     try:
         return asyncio.run(run_build())
     except asyncio.CancelledError as error:
-        raise KeyboardInterrupt from error
+        raise click.Abort from error
 
 
 def main(arguments: list[str] | None = None) -> None:

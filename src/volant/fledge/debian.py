@@ -110,6 +110,9 @@ async def install_packages(wanted: PackageSet, root: Path, epoch_s: int, lock_fd
         )  # fmt: skip
     except CommandFailed as error:
         raise _explain(wanted, error) from error
+    # mmdebstrap copies these from the machine that it runs on; a guest gets its own.
+    for name in ("etc/hostname", "etc/resolv.conf"):
+        (root / name).unlink(missing_ok=True)
 
 
 def read_installed(root: Path) -> tuple[DebianPackage, ...]:

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import uuid
 from pathlib import Path
 
-from volant.core.errors import CommandFailed, DiskFull
+from volant.core.errors import CommandFailed, DiskFull, HostError
 from volant.fledge.cache import Workspace
 from volant.fledge.recipe import FilesystemSection
 from volant.run import run
 
 MKFS_TIMEOUT_S = 1800.0
 VERSION_TIMEOUT_S = 10.0
-_EROFS_COMPRESSION = {"": ["-zlz4"], "lz4": ["-zlz4"], "lz4hc": ["-zlz4hc"], "none": []}
-_MIB = 1024 * 1024
-_EXT4_BLOCK = 4096
+NAME_MAX = 255
+_COMPRESSION = {"lz4": ["-zlz4"], "lz4hc": ["-zlz4hc"], "none": []}
 
 
-def clamp_times(root: Path, limit_ns: int, fixed_s: int) -> int:
-    """Give all that is newer than ``limit_ns`` the time ``fixed_s``: what an unpacker or a package's script made just now
-    would differ from build to build. Returns the newest time in the tree afterwards, in whole seconds, rounded up."""
+def settle_tree(root: Path, limit_ns: int, fixed_s: int) -> int:
+    """Take out of an unpacked tree what would differ from build to build.
+
+    All that is newer than ``limit_ns``, because an unpacker or a package's script made it just now, gets the time ``fixed_s``;
+    the attributes of each file are put in the order of their names. Returns the newest time in the tree, in seconds rounded up.
+    """
     newest_ns = 0
     waiting = [root]
     while waiting:
         path = waiting.pop()
+        _sort_attributes(path)
         facts = path.lstat()
         if facts.st_mtime_ns > limit_ns:
             os.utime(path, ns=(fixed_s * 10**9, fixed_s * 10**9), follow_symlinks=False)
@@ -37,65 +41,63 @@ def clamp_times(root: Path, limit_ns: int, fixed_s: int) -> int:
     return -(-newest_ns // 10**9)
 
 
-def measure_tree(root: Path) -> tuple[int, int]:
-    """``(bytes, inodes)`` that the tree takes in blocks of 4 KiB; each hard link counts once."""
-    size = count = 0
-    seen: set[tuple[int, int]] = set()
-    waiting = [root]
-    while waiting:
-        path = waiting.pop()
-        facts = path.lstat()
-        if facts.st_nlink > 1 and not stat.S_ISDIR(facts.st_mode):
-            if (facts.st_dev, facts.st_ino) in seen:
-                continue
-            seen.add((facts.st_dev, facts.st_ino))
-        count += 1
-        size += -(-facts.st_size // _EXT4_BLOCK) * _EXT4_BLOCK
-        if stat.S_ISDIR(facts.st_mode):
-            waiting.extend(path.iterdir())
-    return size, count
+def _sort_attributes(path: Path) -> None:
+    # mkfs writes them as the file system lists them, which is often the order in which they were set: newest last or first.
+    names = os.listxattr(path, follow_symlinks=False)
+    if names == sorted(names):
+        return
+    values = {name: os.getxattr(path, name, follow_symlinks=False) for name in names}
+    for order in (sorted(names), sorted(names, reverse=True)):
+        for name in order:
+            os.removexattr(path, name, follow_symlinks=False)
+        for name in order:
+            os.setxattr(path, name, values[name], follow_symlinks=False)
+        if os.listxattr(path, follow_symlinks=False) == sorted(names):
+            return
 
 
-async def tool_version(filesystem: FilesystemSection) -> str:
+async def tool_version() -> str:
     """The version line of the mkfs that ``make_filesystem`` would run."""
-    command = ["mkfs.erofs", "--version"] if filesystem.type == "erofs" else ["mke2fs", "-V"]
-    printed = await run(command, timeout_s=VERSION_TIMEOUT_S, check=False)
-    lines = (printed.stdout + printed.stderr).decode("utf-8", "replace").split("\n")
-    return lines[0].strip()
+    printed = await run(["mkfs.erofs", "--version"], timeout_s=VERSION_TIMEOUT_S, check=False)
+    return (printed.stdout + printed.stderr).decode("utf-8", "replace").split("\n")[0].strip()
 
 
 async def make_filesystem(
     filesystem: FilesystemSection, root: Path, target: Path, *, identity: str, newest_s: int, workspace: Workspace
 ) -> None:
-    """Write ``root`` as a file system to ``target``. Its UUID comes from ``identity``; no file's time is
-    after ``newest_s``.
+    """Write ``root`` as a file system to ``target``. Its UUID comes from ``identity``; no file's time is after ``newest_s``.
 
     Raises:
         CommandFailed: mkfs failed. DiskFull: there was no room.
     """
     fs_uuid = str(uuid.uuid5(uuid.NAMESPACE_OID, identity))
     try:
-        if filesystem.type == "erofs":
-            # With SOURCE_DATE_EPOCH times are kept up to that time, and it is the file system's own.
-            await run(
-                ["mkfs.erofs", *_EROFS_COMPRESSION[filesystem.compression], "-U", fs_uuid, target, root],
-                timeout_s=MKFS_TIMEOUT_S, env={"SOURCE_DATE_EPOCH": str(newest_s)}, pass_fds=(workspace.lock_fd,),
-            )  # fmt: skip
-            return
-        size, inodes = measure_tree(root)
-        wanted = filesystem.size_buffer_mb
-        spare = wanted * _MIB if wanted is not None else min(max(size // 4, 64 * _MIB), 1024 * _MIB)
-        # Tables, the journal's absence allowed for: 256 bytes an inode, one bitmap block a group, and some.
-        inodes = inodes + inodes // 8 + 64
-        blocks = -(-(size + spare + inodes * 256 + 8 * _MIB) // _EXT4_BLOCK)
+        # With SOURCE_DATE_EPOCH times are kept up to that time, and it is the file system's own.
         await run(
-            ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(_EXT4_BLOCK), "-N", str(inodes), "-m", "0", "-O", "^has_journal",
-             "-U", fs_uuid, "-E", f"hash_seed={fs_uuid},lazy_itable_init=0,root_owner=0:0", "-d", root, target, str(blocks)],
-            timeout_s=MKFS_TIMEOUT_S, env={"E2FSPROGS_FAKE_TIME": str(max(newest_s, 1))}, pass_fds=(workspace.lock_fd,),
+            ["mkfs.erofs", *_COMPRESSION[filesystem.compression], "-U", fs_uuid, target, root],
+            timeout_s=MKFS_TIMEOUT_S, env={"SOURCE_DATE_EPOCH": str(newest_s)}, pass_fds=(workspace.lock_fd,),
         )  # fmt: skip
     except CommandFailed as error:
         if "No space left" in error.stderr_tail:
             raise DiskFull(
-                f"there is no room for the root file system: {error}", hint="free some, or move the cache: --cache-dir"
+                f"there is no room for the root file system: {error}", hint="move the cache with --cache-dir"
+            ) from error
+        long_name = await asyncio.to_thread(_find_longest_name, root)
+        if long_name is not None:
+            raise HostError(
+                f"the image has a file whose name is 255 bytes long, {long_name[:40]}…: this mkfs.erofs takes 254",
+                hint="shorten the name, or install a newer erofs-utils",
             ) from error
         raise
+
+
+def _find_longest_name(root: Path) -> str | None:
+    """A name of 255 bytes, the most that Linux has: erofs-utils 1.5 cuts it and then fails to find the file."""
+    waiting = [root]
+    while waiting:
+        for path in waiting.pop().iterdir():
+            if len(os.fsencode(path.name)) >= NAME_MAX:
+                return path.name
+            if path.is_dir() and not path.is_symlink():
+                waiting.append(path)
+    return None

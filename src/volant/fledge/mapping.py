@@ -31,13 +31,14 @@ def read_mappings(mappings: dict[str, str], base: Path) -> tuple[Mapping, ...]:
     for source, target in mappings.items():
         path = base / source
         field = f"mappings.{source}"
-        if not target.startswith("/") or ".." in PurePosixPath(target).parts or target.strip("/") == "":
+        parts = split_path(target)
+        if not target.startswith("/") or not parts or ".." in parts:
             raise InvalidInput(
                 f"[mappings] {target!r} is no place in the guest", field=field, hint='an absolute path without ".."'
             )
         if not (path.is_file() or path.is_dir()):
             raise InvalidInput(f"[mappings] {source!r}: there is no file or directory {path}", field=field)
-        read.append(Mapping(path, str(PurePosixPath(target))))
+        read.append(Mapping(path, "/" + "/".join(parts)))
     return tuple(sorted(read, key=lambda mapping: mapping.target))
 
 
@@ -63,13 +64,18 @@ def apply_mappings(mappings: tuple[Mapping, ...], root: Path) -> None:
             raise InvalidInput(f"[mappings] {mapping.target} cannot be written: {error.strerror}", field="mappings") from error
 
 
+def split_path(path: str) -> list[str]:
+    """The names in a path, ``..`` among them. (pathlib takes ``//a`` for another root than ``/``.)"""
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
 def resolve_in_root(root: Path, path: str) -> Path:
     """``path`` as the guest would see it, on the host: links on the way are followed without ever leaving ``root``.
 
     Raises:
         OSError: ELOOP, for more than 40 links.
     """
-    waiting = [part for part in reversed(PurePosixPath(path).parts) if part != "/"]
+    waiting = split_path(path)[::-1]
     done: list[str] = []
     links = 0
     while waiting:
@@ -84,10 +90,10 @@ def resolve_in_root(root: Path, path: str) -> Path:
         links += 1
         if links > LINKS_MAX:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-        link = PurePosixPath(here.readlink())
-        if link.is_absolute():
+        link = str(here.readlink())
+        if link.startswith("/"):
             done.clear()
-        waiting += [step for step in reversed(link.parts) if step != "/"]
+        waiting += split_path(link)[::-1]
     return root.joinpath(*done)
 
 

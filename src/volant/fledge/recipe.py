@@ -29,6 +29,7 @@ _ELSEWHERE = {
     "source.busybox_sha256": "the guest needs no busybox; remove it",
     "filesystem.compression_level": 'erofs knows compression = "lz4", "lz4hc" or "none"',
     "filesystem.overlay_size": "the writable layer is a disk of its own; its size is resources.disk_mb",
+    "filesystem.size_buffer_mb": "the root is read-only; the writable layer's size is resources.disk_mb",
     "filesystem.preallocate": "the root is read-only and has no free space to allocate; remove it",
 }
 
@@ -55,9 +56,7 @@ class SourceSection(_Section, frozen=True, kw_only=True):
 
 class FilesystemSection(_Section, frozen=True, kw_only=True):
     type: str = "erofs"
-    compression: Literal["", "lz4", "lz4hc", "none"] = ""
-    size_buffer_mb: int | None = None
-    """ext4 only: free space in MiB; absent is a quarter of the content, at least 64 and at most 1024."""
+    compression: Literal["lz4", "lz4hc", "none"] = "lz4"
 
 
 class WorkloadSection(_Section, frozen=True, kw_only=True):
@@ -170,21 +169,17 @@ def _check_packages_are_described(recipe: Recipe) -> None:
 
 
 def _check_filesystem(filesystem: FilesystemSection) -> None:
-    if filesystem.type not in ("erofs", "ext4"):
-        why = {
-            "squashfs": "erofs holds the same, reads faster and is built faster",
-            "xfs": "the guest's initramfs does not carry it, and a read-only root gains nothing from it",
-            "btrfs": "the guest's initramfs does not carry it, and a read-only root gains nothing from it",
-        }.get(filesystem.type, "it is not a file system that guests boot from")
-        raise InvalidInput(
-            f"filesystem.type {filesystem.type!r} is not built: {why}", field="filesystem.type", hint='use "erofs" or "ext4"'
-        )
-    if filesystem.type == "ext4" and filesystem.compression:
-        raise InvalidInput("ext4 is not compressed", field="filesystem.compression", hint="remove it, or use erofs")
-    if filesystem.type == "erofs" and filesystem.size_buffer_mb is not None:
-        raise InvalidInput("erofs is read-only and needs no free space", field="filesystem.size_buffer_mb", hint="remove it")
-    if filesystem.size_buffer_mb is not None and not 0 <= filesystem.size_buffer_mb <= 1 << 20:
-        raise InvalidInput("it is between 0 and 1048576", field="filesystem.size_buffer_mb")
+    if filesystem.type == "erofs":
+        return
+    why = {
+        "squashfs": "erofs holds the same, reads faster and is built faster",
+        "ext4": "it records when it was made, so that no two builds are the same",
+        "xfs": "the boot initramfs does not carry it, and a read-only root gains nothing from it",
+        "btrfs": "the boot initramfs does not carry it, and a read-only root gains nothing from it",
+    }.get(filesystem.type, "it is not a file system that guests boot from")
+    raise InvalidInput(
+        f"filesystem.type {filesystem.type!r} is not built: {why}", field="filesystem.type", hint='use "erofs", or leave it out'
+    )
 
 
 def _check_keys(data: Mapping[str, Any], struct: type[msgspec.Struct], where: str) -> None:

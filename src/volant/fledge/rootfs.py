@@ -16,7 +16,7 @@ from volant.core.errors import CommandFailed, HostError, InvalidInput
 from volant.fledge.cache import Cache, Workspace, derive_key
 from volant.fledge.content import FileRecord, record_file
 from volant.fledge.debian import DebianPackage, choose_packages, install_packages, read_installed, resolve_packages
-from volant.fledge.filesystem import clamp_times, make_filesystem, tool_version
+from volant.fledge.filesystem import make_filesystem, settle_tree, tool_version
 from volant.fledge.mapping import Mapping, apply_mappings, digest_mappings, read_mappings
 from volant.fledge.oci import Image, ImageConfig, parse_reference, read_image, unpack_archive, verify_layers, write_view
 from volant.fledge.progress import Progress
@@ -161,7 +161,7 @@ class _Builder:
         self, kind: str, inputs: list[object], unpack: Unpack, limit_s: int | None, settled_s: int
     ) -> AsyncIterator[tuple[RootRecord, Path]]:
         filesystem = self._recipe.filesystem
-        mkfs = await tool_version(filesystem)
+        mkfs = await tool_version()
         mappings = await asyncio.to_thread(digest_mappings, self._mappings)
         key = derive_key("root", FORMAT, kind, inputs, limit_s, settled_s, mappings, filesystem, mkfs)
 
@@ -173,7 +173,7 @@ class _Builder:
             source, tools = await unpack(tree, workspace)
             await asyncio.to_thread(apply_mappings, self._mappings, tree)
             limit_ns = began_ns - 10**9 if limit_s is None else limit_s * 10**9
-            newest_s = await asyncio.to_thread(clamp_times, tree, limit_ns, settled_s)
+            newest_s = await asyncio.to_thread(settle_tree, tree, limit_ns, settled_s)
             path = target / f"rootfs.{filesystem.type}"
             with self._progress.step(f"Writing {path.name}"):
                 await make_filesystem(filesystem, tree, path, identity=key, newest_s=newest_s, workspace=workspace)

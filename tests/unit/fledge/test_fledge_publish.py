@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from volant.core.errors import ChecksumMismatch, HostError
+from volant.fledge.content import CHUNK, FileRecord, copy_recorded, record_bytes, record_file
+from volant.fledge.publish import publish
+
+
+def make_files(directory: Path, **contents: bytes) -> dict[str, tuple[Path, FileRecord]]:
+    directory.mkdir(exist_ok=True)
+    files = {}
+    for name, content in contents.items():
+        (directory / name).write_bytes(content)
+        files[name] = (directory / name, record_bytes(content))
+    return files
+
+
+def read_all(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_all_files_arrive_and_leftovers_of_a_killed_build_go(tmp_path: Path) -> None:
+    output = tmp_path / "deep" / "out"
+    (output / ".fledge-killed").mkdir(parents=True)
+    (output / "others-file").write_bytes(b"stays")
+
+    publish(output, make_files(tmp_path / "cache", vmlinux=b"kernel"), {"manifest": b"m", "record": b"r"}, "manifest")
+
+    assert read_all(output) == {"vmlinux": b"kernel", "manifest": b"m", "record": b"r", "others-file": b"stays"}
+
+
+def test_a_damaged_file_leaves_the_old_build_as_it_was(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    publish(output, make_files(tmp_path / "old", vmlinux=b"old"), {"manifest": b"old"}, "manifest")
+    files = make_files(tmp_path / "new", vmlinux=b"new")
+    (tmp_path / "new" / "vmlinux").write_bytes(b"bad")
+
+    with pytest.raises(ChecksumMismatch) as caught:
+        publish(output, files, {"manifest": b"new"}, "manifest")
+
+    assert caught.value.hint is not None
+    assert "--no-cache" in caught.value.hint
+    assert read_all(output) == {"vmlinux": b"old", "manifest": b"old"}
+
+
+def test_a_build_that_ends_between_two_renames_leaves_no_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "out"
+    publish(output, make_files(tmp_path / "old", a=b"old", b=b"old"), {"manifest": b"old"}, "manifest")
+    replace = Path.replace
+
+    def replace_but_b(self: Path, target: Path) -> Path:
+        if target.name == "b":
+            raise OSError("killed here")
+        return replace(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="killed here"):
+        patch.setattr(Path, "replace", replace_but_b)
+        publish(output, make_files(tmp_path / "new", a=b"new", b=b"new"), {"manifest": b"new"}, "manifest")
+
+    assert read_all(output) == {"a": b"new", "b": b"old"}
+    publish(output, make_files(tmp_path / "new", a=b"new", b=b"new"), {"manifest": b"new"}, "manifest")
+    assert read_all(output) == {"a": b"new", "b": b"new", "manifest": b"new"}
+
+
+def test_an_output_that_cannot_be_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(HostError, match="cannot be made"):
+        publish(tmp_path / "file" / "out", {}, {"manifest": b""}, "manifest")
+
+
+@pytest.mark.parametrize("content", [b"", b"x", bytes(CHUNK), bytes(3 * CHUNK + 1), b"x" + bytes(2 * CHUNK), bytes(CHUNK) + b"x"])
+def test_a_copy_has_every_byte_and_its_holes(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a").write_bytes(content)
+
+    record = copy_recorded(tmp_path / "a", tmp_path / "b")
+
+    assert (tmp_path / "b").read_bytes() == content
+    assert record == record_file(tmp_path / "a") == record_bytes(content)
+    assert (tmp_path / "b").stat().st_blocks <= (tmp_path / "a").stat().st_blocks
