@@ -1,8 +1,9 @@
-"""Addresses: what a subnet offers, and names that follow from a VM's uid. Pure arithmetic."""
+"""Addresses: what a subnet gives to whom, and what a VM's MAC and tap are called. Pure, so that intent and the hands agree."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
@@ -11,63 +12,93 @@ import msgspec
 from volant.core.errors import InvalidInput
 from volant.core.ids import Uid
 
-SMALLEST_PREFIX_LENGTH = 16
-LARGEST_PREFIX_LENGTH = 30
 TAP_PREFIX = "vt-"
+SHORTEST_PREFIX = 16
+LONGEST_PREFIX = 30
+PRIVATE = tuple(IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"))
+"""RFC 1918, section 3, and RFC 6598, section 7: ranges that never hide a host of the internet."""
+
+_INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}")
 
 
 class SubnetPlan(msgspec.Struct, frozen=True):
-    """The gateway is the first host address; guests get the others."""
-
-    subnet: IPv4Network
+    network: IPv4Network
 
     @property
     def gateway(self) -> IPv4Address:
-        return self.subnet.network_address + 1
+        """The bridge's own address: the first of the subnet."""
+        return self.network.network_address + 1
 
     @property
     def prefix_length(self) -> int:
-        return self.subnet.prefixlen
+        return self.network.prefixlen
 
     @property
-    def broadcast(self) -> IPv4Address:
-        return self.subnet.broadcast_address
+    def capacity(self) -> int:
+        """How many guests the subnet can address."""
+        return self.network.num_addresses - 3
 
     def hosts(self) -> Iterator[IPv4Address]:
-        """What guests may get, in numeric order."""
-        first, last = int(self.gateway) + 1, int(self.broadcast) - 1
-        return (IPv4Address(number) for number in range(first, last + 1))
+        """Every address that a guest may have, in numeric order: all but the network's, the gateway's and the broadcast."""
+        first = int(self.network.network_address)
+        for number in range(first + 2, first + self.network.num_addresses - 1):
+            yield IPv4Address(number)
 
 
-def plan_subnet(subnet: IPv4Network | str) -> SubnetPlan:
-    """The plan of ``subnet``.
-
-    Raises:
-        InvalidInput: it is no IPv4 subnet, has host bits set, is too small or too large, or is not for hosts to use.
-    """
-    try:
-        network = IPv4Network(subnet)
-    except ValueError as error:
+def plan_subnet(network: IPv4Network) -> SubnetPlan:
+    """Raises InvalidInput when guests cannot be given addresses out of ``network``."""
+    if not SHORTEST_PREFIX <= network.prefixlen <= LONGEST_PREFIX:
         raise InvalidInput(
-            f"{str(subnet)[:60]!r} is not an IPv4 subnet", field="subnet", hint="for example 192.168.127.0/24"
-        ) from error
-    if not SMALLEST_PREFIX_LENGTH <= network.prefixlen <= LARGEST_PREFIX_LENGTH:
-        raise InvalidInput(
-            f"{network} has a prefix of {network.prefixlen} bits",
+            f"{network} is not between /{SHORTEST_PREFIX} and /{LONGEST_PREFIX}",
             field="subnet",
-            hint=f"use one from /{SMALLEST_PREFIX_LENGTH} to /{LARGEST_PREFIX_LENGTH}",
+            hint="192.168.127.0/24 has room for 253 VMs",
         )
-    if network.is_loopback or network.is_multicast or network.is_link_local or network.is_reserved or network.is_unspecified:
-        raise InvalidInput(f"{network} is not a subnet for hosts", field="subnet", hint="for example 192.168.127.0/24")
+    if not any(network.subnet_of(range_) for range_ in PRIVATE):
+        raise InvalidInput(
+            f"{network} is not private and may belong to others",
+            field="subnet",
+            hint=f"take one within {', '.join(map(str, PRIVATE))}",
+        )
     return SubnetPlan(network)
 
 
+def parse_subnet(text: str) -> SubnetPlan:
+    """``plan_subnet`` of ``192.168.127.0/24``. Raises InvalidInput."""
+    try:
+        network = IPv4Network(text)
+    except ValueError as error:
+        message = f"{text[:80]!r} is not an IPv4 subnet: {error}"
+        raise InvalidInput(message, field="subnet", hint="write 192.168.127.0/24") from error
+    return plan_subnet(network)
+
+
+def check_bridge_name(name: str, field: str = "bridge") -> str:
+    """Return ``name`` when Linux takes it for an interface and it can be no tap of ours, else raise InvalidInput."""
+    if not _INTERFACE.fullmatch(name) or name == "lo" or name.startswith(TAP_PREFIX):
+        raise InvalidInput(
+            f"{name[:80]!r} cannot be the name of a bridge",
+            field=field,
+            hint=f"use 1 to 15 letters, digits, dots, hyphens and underscores, not beginning with {TAP_PREFIX!r}",
+        )
+    return name
+
+
+def check_tap_name(name: str) -> str:
+    """Return ``name`` when it is what a tap of ours may be called, else raise InvalidInput."""
+    if not name.startswith(TAP_PREFIX) or not _INTERFACE.fullmatch(name):
+        raise InvalidInput(f"{name[:80]!r} is no tap of ours: their names begin with {TAP_PREFIX!r}", field="tap")
+    return name
+
+
 def mac_from_uid(uid: Uid) -> str:
-    """A locally administered unicast MAC: 02 and five bytes of the uid's sha256."""
-    digest = hashlib.sha256(uid.encode()).digest()
-    return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))
+    """A locally administered unicast address (IEEE 802, section 8.2) that stays with the VM: ``02`` and 5 bytes of a hash."""
+    return mac_from_seed(uid)
+
+
+def mac_from_seed(seed: str) -> str:
+    return ":".join(f"{byte:02x}" for byte in b"\x02" + hashlib.sha256(seed.encode()).digest()[:5])
 
 
 def tap_name(uid: Uid) -> str:
-    """The tap of a VM; 15 characters, as long as an interface's name may be."""
+    """15 bytes, the longest name an interface can have: ``vt-`` and 48 random bits of the uid."""
     return TAP_PREFIX + uid[:12]

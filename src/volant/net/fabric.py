@@ -1,0 +1,266 @@
+"""The Fabric contract, and the one that changes this host. Every method may be repeated, after a crash at any point too."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from pathlib import Path
+from typing import Protocol
+
+from volant.core.address import TAP_PREFIX, check_bridge_name, check_tap_name
+from volant.core.errors import HostError, InUse, NotFound, WrongState
+from volant.net.collision import describe_collisions
+from volant.net.links import Link, Links
+from volant.net.namespace import NamespaceThread, ensure_namespace
+from volant.net.nft import Nft, describe_forward_drops, installed_digest
+from volant.net.plan import NetworkPlan
+from volant.net.rules import Ruleset
+from volant.net.tap import open_tap_device
+
+OWNER_SOCKET = "\0volant-fabric"
+"""An abstract socket, which is a name in one network namespace that the kernel frees when its process ends (unix(7))."""
+
+SYSCTLS = Path("/proc/sys/net")
+
+
+class Fabric(Protocol):
+    """The wires and rules of one network namespace. Every method raises HostError when the host does not do what it is told."""
+
+    async def open(self) -> None:
+        """Get ready, and make the namespace. Changes nothing in it."""
+        ...
+
+    async def close(self) -> None:
+        """Let go. Everything that was made stays."""
+        ...
+
+    async def ensure_network(self, plan: NetworkPlan) -> None:
+        """Bridge, gateway address and forwarding as ``plan`` says.
+
+        Raises:
+            WrongState: an interface that is not ours has the bridge's name, or another volantd makes networks here.
+        """
+        ...
+
+    async def remove_network(self, plan: NetworkPlan) -> None:
+        """Remove the bridge; do nothing when it is gone or not ours.
+
+        Raises:
+            InUse: taps are connected to it.
+        """
+        ...
+
+    async def open_tap(self, name: str, bridge: str) -> int:
+        """Make the tap ``name``, connected to ``bridge`` and up.
+
+        The descriptor is the caller's, is not inherited by programs that are started, and speaks with a virtio-net header.
+        The tap goes with the last copy of it.
+
+        Raises:
+            WrongState: somebody holds a tap of that name. NotFound: there is no such bridge.
+        """
+        ...
+
+    async def list_taps(self) -> set[str]: ...
+
+    async def remove_tap(self, name: str) -> None:
+        """Remove a tap, held or not; do nothing when it is gone."""
+        ...
+
+    async def apply_rules(self, ruleset: Ruleset) -> None:
+        """Make ``ruleset`` what is installed, in one transaction, unless it is installed already."""
+        ...
+
+    async def find_collisions(self, plan: NetworkPlan) -> list[str]:
+        """The addresses and routes, other than the bridge's own, that overlap the plan's subnet; a phrase each."""
+        ...
+
+    async def find_forward_drops(self) -> list[str]:
+        """Other programs' rules that may drop what guests send and receive through this host; a sentence each."""
+        ...
+
+
+class HostFabric:
+    """Implements Fabric in the network namespace ``namespace``; ``None`` is the one that this process is in."""
+
+    def __init__(self, namespace: str | None = None) -> None:
+        self._namespace = namespace
+        self._thread: NamespaceThread | None = None
+        self._links: Links | None = None
+        self._nft = Nft(namespace)
+        self._owner: socket.socket | None = None
+        self._owning = asyncio.Lock()
+        self._ruling = asyncio.Lock()
+
+    async def open(self) -> None:
+        if self._namespace is not None:
+            await ensure_namespace(self._namespace)
+        thread = NamespaceThread(self._namespace)
+        await thread.start()
+        try:
+            self._links = await Links.open(thread)
+        except BaseException:
+            await thread.stop()
+            raise
+        self._thread = thread
+
+    async def close(self) -> None:
+        if self._links is not None:
+            self._links.close()
+            self._links = None
+        if self._owner is not None:
+            self._owner.close()
+            self._owner = None
+        if self._thread is not None:
+            await self._thread.stop()
+            self._thread = None
+
+    async def ensure_network(self, plan: NetworkPlan) -> None:
+        check_bridge_name(plan.bridge)
+        thread, links = await self._own()
+        if self._namespace is not None:
+            await self._ensure_up(await self._find(links, "lo"))
+        bridge = await links.find(plan.bridge)
+        if bridge is None:
+            bridge = await links.add_bridge(plan.bridge, plan.mac)
+        if not _is_ours(bridge, plan):
+            raise WrongState(
+                f"an interface named {plan.bridge} exists and is not a bridge of ours",
+                hint="choose another name for the bridge, or remove that interface",
+            )
+        # Guests have no IPv6 yet, so the host shall not speak it to them either.
+        await thread.call(_write_sysctl, f"ipv6/conf/{plan.bridge}/disable_ipv6", "1")
+        await thread.call(_write_sysctl, "ipv4/ip_forward", "1")
+        if bridge.mtu != plan.mtu:
+            await links.change(bridge, mtu=plan.mtu)
+        have = [address for index, address in await links.list_addresses() if index == bridge.index]
+        if plan.interface not in have:
+            await links.add_address(bridge, plan.interface)
+        for address in have:
+            if address != plan.interface:
+                await links.remove_address(bridge, address)
+        await self._ensure_up(bridge)
+
+    async def remove_network(self, plan: NetworkPlan) -> None:
+        _, links = await self._own()
+        bridge = await links.find(plan.bridge)
+        if bridge is None or not _is_ours(bridge, plan):
+            return
+        ports = sorted(link.name for link in await links.list_links() if link.master == bridge.index)
+        if ports:
+            raise InUse(f"bridge {plan.bridge} has {len(ports)} ports, {ports[0]} among them", hint="delete the VMs first")
+        await links.remove(bridge)
+
+    async def open_tap(self, name: str, bridge: str) -> int:
+        check_tap_name(name)
+        thread, links = await self._own()
+        master = await links.find(bridge)
+        if master is None:
+            raise NotFound(f"there is no bridge {bridge} to connect {name} to")
+        descriptor = await thread.make_descriptor(_make_quiet_tap, name)
+        try:
+            tap = await self._find(links, name)
+            await links.change(tap, master=master.index, mtu=master.mtu, state="up")
+        except BaseException:
+            # Closing waits for the kernel to take the tap down, which does not belong on the loop; nor can it be cancelled.
+            await asyncio.shield(asyncio.ensure_future(thread.call(os.close, descriptor)))
+            raise
+        return descriptor
+
+    async def list_taps(self) -> set[str]:
+        thread, _ = self._opened()
+        return {name for _, name in await thread.call(socket.if_nameindex) if name.startswith(TAP_PREFIX)}
+
+    async def remove_tap(self, name: str) -> None:
+        check_tap_name(name)
+        _, links = await self._own()
+        tap = await links.find(name)
+        if tap is not None:
+            await links.remove(tap)
+
+    async def apply_rules(self, ruleset: Ruleset) -> None:
+        await self._own()
+        async with self._ruling:
+            if installed_digest(await self._nft.list_chains()) != ruleset.digest:
+                await self._nft.apply(ruleset)
+
+    async def find_collisions(self, plan: NetworkPlan) -> list[str]:
+        _, links = self._opened()
+        found = await links.list_links()
+        ours = next((link.index for link in found if link.name == plan.bridge and _is_ours(link, plan)), 0)
+        addresses, routes = await links.list_addresses(), await links.list_routes()
+        return list(describe_collisions(plan.subnet, ours, found, addresses, routes))
+
+    async def find_forward_drops(self) -> list[str]:
+        self._opened()
+        return describe_forward_drops(await self._nft.list_chains())
+
+    def _opened(self) -> tuple[NamespaceThread, Links]:
+        assert self._thread is not None and self._links is not None, "the fabric is not open"
+        return self._thread, self._links
+
+    async def _own(self) -> tuple[NamespaceThread, Links]:
+        """Be the only one to change this namespace, from the first change until ``close``.
+
+        Two that did would undo each other's rules. Looking around needs no ownership.
+        """
+        thread, links = self._opened()
+        async with self._owning:
+            if self._owner is None:
+                self._owner = await thread.call(_bind_owner_socket)
+        return thread, links
+
+    async def _ensure_up(self, link: Link) -> None:
+        if not link.up:
+            await self._opened()[1].change(link, state="up")
+
+    @staticmethod
+    async def _find(links: Links, name: str) -> Link:
+        link = await links.find(name)
+        if link is None:
+            raise HostError(f"interface {name} is gone")
+        return link
+
+
+def _is_ours(link: Link, plan: NetworkPlan) -> bool:
+    return link.kind == "bridge" and link.mac == plan.mac
+
+
+def _make_quiet_tap(name: str) -> int:
+    descriptor = open_tap_device(name)
+    try:
+        # Before it is up: its own end would announce itself to the guest by IPv6.
+        _write_sysctl(f"ipv6/conf/{name}/disable_ipv6", "1")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _write_sysctl(name: str, value: str) -> None:
+    """A setting of the calling thread's namespace; one that this kernel does not have has nothing to be switched off."""
+    path = SYSCTLS / name
+    try:
+        if path.read_text().strip() != value:
+            path.write_text(value)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise HostError(f"{path} cannot be set to {value}: {error.strerror}", hint="volantd needs to be root") from error
+
+
+def _bind_owner_socket() -> socket.socket:
+    owner = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        owner.bind(OWNER_SOCKET)
+    except OSError as error:
+        owner.close()
+        if error.errno == errno.EADDRINUSE:
+            raise WrongState(
+                "another volantd makes networks in this network namespace",
+                hint="end that one, or give this one a --network-namespace of its own",
+            ) from error
+        raise HostError(f"the network namespace cannot be reserved: {error.strerror}") from error
+    return owner

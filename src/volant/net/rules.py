@@ -1,0 +1,221 @@
+"""The host's packet rules, computed whole: plans and ports in, one nft transaction out (libnftables-json(5)).
+
+Every rule looks its packet up in a set, so that a packet costs the same with one VM as with a thousand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from volant.core.address import TAP_PREFIX
+from volant.net.plan import NetworkPlan
+
+TABLE = "volant"
+DIGEST_PREFIX = "ruleset_"
+"""Each table has an empty chain of this name and the ruleset's digest, which says what is installed."""
+
+FAMILIES = ("inet", "bridge")
+OUR_TAPS = f"{TAP_PREFIX}*"
+LINK_LOCAL_GROUP = "01:80:c2:00:00:00"
+"""The first of sixteen addresses that a bridge never forwards (IEEE 802.1Q, table 8-1)."""
+
+Expression = dict[str, Any]
+
+
+class Port(msgspec.Struct, frozen=True, kw_only=True):
+    """One guest's end of the wire, and the only addresses it may speak from."""
+
+    tap: str
+    bridge: str
+    mac: str
+    ip: str
+
+
+class Ruleset(msgspec.Struct, frozen=True):
+    """``digest`` is 32 hexadecimal digits over all that the rules say; empty when there are none."""
+
+    digest: str
+    commands: tuple[Mapping[str, Any], ...]
+
+    def encode(self) -> bytes:
+        return msgspec.json.encode({"nftables": self.commands})
+
+
+def build_rules(networks: Sequence[NetworkPlan], ports: Sequence[Port]) -> Ruleset:
+    """The commands that make both tables what ``networks`` and ``ports`` ask for, whatever they were. Order does not matter.
+
+    Without networks the tables are removed.
+    """
+    removal = [command for family in FAMILIES for command in _remove_table(family)]
+    if not networks:
+        return Ruleset("", tuple(removal))
+    plans = sorted(networks, key=lambda plan: plan.bridge)
+    content = [*_build_inet(plans), *_build_bridge(sorted(ports, key=lambda port: (port.tap, port.ip)))]
+    content.sort(key=lambda command: "rule" in command["add"])  # a rule may name only sets and chains that are there
+    digest = hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:32]
+    marks = [_chain(family, DIGEST_PREFIX + digest) for family in FAMILIES]
+    tables = [{"add": {"table": {"family": family, "name": TABLE}}} for family in FAMILIES]
+    return Ruleset(digest, (*removal, *tables, *content, *marks))
+
+
+def _remove_table(family: str) -> Iterator[Expression]:
+    # Adding first makes the removal succeed whether the table is there or not.
+    table = {"table": {"family": family, "name": TABLE}}
+    yield {"add": table}
+    yield {"delete": table}
+
+
+def _build_inet(plans: Sequence[NetworkPlan]) -> Iterator[Expression]:
+    bridges = [plan.bridge for plan in plans]
+    yield _set("inet", "bridges", "ifname", bridges)
+    yield _set("inet", "inside", "ifname", [*bridges, "lo"])
+    yield _set("inet", "same", ["ifname", "ifname"], [_concat(bridge, bridge) for bridge in bridges])
+    yield _set("inet", "gateways", ["ifname", "ipv4_addr"], [_concat(plan.bridge, str(plan.gateway)) for plan in plans])
+    yield _set("inet", "subnets", "ipv4_addr", [_prefix(plan) for plan in plans], interval=True)
+    yield _set(
+        "inet", "guests", ["ifname", "ipv4_addr"], [_concat(plan.bridge, _prefix(plan)) for plan in plans], interval=True
+    )
+
+    # A frame to a link-local group is handed to the host as if it had come in by the tap itself, past all rules for bridges.
+    yield _chain("inet", "prerouting", hook="prerouting", priority=-300)
+    yield _rule("inet", "prerouting", _match(_meta("iifname"), OUR_TAPS), _drop())
+
+    # Where bridged frames pass the IP rules too (br_netfilter), a bridge's both ends are the bridge.
+    yield _chain("inet", "forward", hook="forward", priority=0)
+    yield _rule("inet", "forward", _match(_concat(_meta("iifname"), _meta("oifname")), "@same"), _accept())
+    yield _rule("inet", "forward", _match(_meta("oifname"), "@bridges"), _jump("to_guests"))
+    yield _rule("inet", "forward", _match(_meta("iifname"), "@bridges"), _jump("from_guests"))
+    yield _chain("inet", "to_guests")
+    yield _rule("inet", "to_guests", _match(_meta("iifname"), "@bridges"), _drop())
+    yield _rule("inet", "to_guests", _known_connections(), _drop())
+    yield _chain("inet", "from_guests")
+    yield _rule("inet", "from_guests", _match({"ct": {"key": "state"}}, "invalid", "in"), _drop())
+    yield _rule("inet", "from_guests", _match(_concat(_meta("iifname"), _field("ip", "saddr")), "@guests"), _accept())
+    yield _rule("inet", "from_guests", _drop())
+
+    yield _chain("inet", "input", hook="input", priority=0)
+    yield _rule("inet", "input", _match(_meta("iifname"), "@bridges"), _jump("guests_to_host"))
+    yield _chain("inet", "guests_to_host")
+    yield _rule("inet", "guests_to_host", _known_connections())
+    yield _rule(
+        "inet", "guests_to_host",
+        _match(_concat(_meta("iifname"), _field("ip", "daddr")), "@gateways"),
+        _match(_field("icmp", "type"), "echo-request"),
+        _accept(),
+    )  # fmt: skip
+    yield _rule("inet", "guests_to_host", _drop())
+
+    yield _chain("inet", "postrouting", hook="postrouting", priority=100, type_="nat")
+    yield _rule(
+        "inet", "postrouting",
+        _match(_field("ip", "saddr"), "@subnets"),
+        _match(_meta("oifname"), "@inside", "!="),
+        {"masquerade": None},
+    )  # fmt: skip
+
+
+def _build_bridge(ports: Sequence[Port]) -> Iterator[Expression]:
+    senders = [_concat(port.tap, port.mac, port.ip) for port in ports]
+    yield _set("bridge", "senders", ["ifname", "ether_addr", "ipv4_addr"], senders)
+
+    yield _chain("bridge", "prerouting", hook="prerouting", priority=-300)
+    yield _rule("bridge", "prerouting", _match(_meta("iifname"), OUR_TAPS), _jump("from_guest"))
+
+    # Frames to link-local groups pass here and not through prerouting, and the bridge would learn their sender.
+    yield _chain("bridge", "input", hook="input", priority=-300)
+    yield _rule(
+        "bridge", "input",
+        _match(_meta("iifname"), OUR_TAPS),
+        _match({"&": [_field("ether", "daddr"), "ff:ff:ff:ff:ff:f0"]}, LINK_LOCAL_GROUP),
+        _drop(),
+    )  # fmt: skip
+
+    yield _chain("bridge", "from_guest")
+    tap_and_mac = (_meta("iifname"), _field("ether", "saddr"))
+    # Tagged frames have another ether type and fall through; an ARP packet must be the one kind that RFC 826 defines for IPv4.
+    yield _rule(
+        "bridge", "from_guest",
+        _match(_field("ether", "type"), "arp"),
+        _match(_field("arp", "htype"), 1),
+        _match(_field("arp", "ptype"), "ip"),
+        _match(_field("arp", "hlen"), 6),
+        _match(_field("arp", "plen"), 4),
+        _match(_concat(*tap_and_mac, _field("arp", "saddr ip")), "@senders"),
+        _match(_concat(_meta("iifname"), _field("arp", "saddr ether"), _field("arp", "saddr ip")), "@senders"),
+        _accept(),
+    )  # fmt: skip
+    yield _rule(
+        "bridge", "from_guest",
+        _match(_field("ether", "type"), "ip"),
+        _match(_field("ip", "protocol"), "udp"),
+        _match(_field("udp", "sport"), 67),
+        _drop(),
+    )  # fmt: skip
+    yield _rule(
+        "bridge", "from_guest",
+        _match(_field("ether", "type"), "ip"),
+        _match(_concat(*tap_and_mac, _field("ip", "saddr")), "@senders"),
+        _accept(),
+    )  # fmt: skip
+    yield _rule("bridge", "from_guest", _drop())
+
+
+def _chain(family: str, name: str, *, hook: str = "", priority: int = 0, type_: str = "filter") -> Expression:
+    chain: Expression = {"family": family, "table": TABLE, "name": name}
+    if hook:
+        chain |= {"type": type_, "hook": hook, "prio": priority, "policy": "accept"}
+    return {"add": {"chain": chain}}
+
+
+def _rule(family: str, chain: str, *expressions: Expression) -> Expression:
+    return {"add": {"rule": {"family": family, "table": TABLE, "chain": chain, "expr": list(expressions)}}}
+
+
+def _set(family: str, name: str, type_: str | list[str], elements: Sequence[object], *, interval: bool = False) -> Expression:
+    described: Expression = {"family": family, "table": TABLE, "name": name, "type": type_}
+    if interval:
+        described["flags"] = ["interval"]
+    if elements:
+        described["elem"] = list(elements)
+    return {"add": {"set": described}}
+
+
+def _match(left: Expression, right: object, operator: str = "==") -> Expression:
+    return {"match": {"op": operator, "left": left, "right": right}}
+
+
+def _concat(*parts: object) -> Expression:
+    return {"concat": list(parts)}
+
+
+def _meta(key: str) -> Expression:
+    return {"meta": {"key": key}}
+
+
+def _field(protocol: str, field: str) -> Expression:
+    return {"payload": {"protocol": protocol, "field": field}}
+
+
+def _prefix(plan: NetworkPlan) -> Expression:
+    return {"prefix": {"addr": str(plan.subnet.network_address), "len": plan.prefix_length}}
+
+
+def _known_connections() -> Expression:
+    states = [["established", _accept()], ["related", _accept()], ["invalid", _drop()]]
+    return {"vmap": {"key": {"ct": {"key": "state"}}, "data": {"set": states}}}
+
+
+def _accept() -> Expression:
+    return {"accept": None}
+
+
+def _drop() -> Expression:
+    return {"drop": None}
+
+
+def _jump(chain: str) -> Expression:
+    return {"jump": {"target": chain}}

@@ -1,0 +1,114 @@
+"""A fabric that is a memory: what the simulated driver, simulations and newcomers without root run on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+from collections.abc import Callable
+
+import msgspec
+
+from volant.core.address import check_bridge_name, check_tap_name
+from volant.core.errors import InUse, NotFound, WrongState
+from volant.net.plan import NetworkPlan
+from volant.net.rules import Ruleset
+
+
+def _go_on(step: str) -> None:
+    return
+
+
+class _Tap(msgspec.Struct, frozen=True):
+    bridge: str
+    watched: int
+    """The other end of the pipe that stands for the tap: it hangs up when nobody holds the tap any more."""
+
+
+class SimulatedFabric:
+    """Implements Fabric. Like a namespace it outlives the volantd that uses it: open and close it as often as you like.
+
+    ``before`` is called with a method's name before it does anything, and may raise in its place.
+    """
+
+    def __init__(self, before: Callable[[str], None] = _go_on) -> None:
+        self.before = before
+        self.networks: dict[str, NetworkPlan] = {}
+        self.ruleset = Ruleset("", ())
+        self.applied = 0
+        """How often rules were really installed."""
+        self._taps: dict[str, _Tap] = {}
+
+    async def open(self) -> None:
+        self.before("open")
+
+    async def close(self) -> None:
+        """Also forgets taps that nobody holds; the others stay, as they would on a host."""
+        self._forget_dropped()
+
+    async def ensure_network(self, plan: NetworkPlan) -> None:
+        self.before("ensure_network")
+        check_bridge_name(plan.bridge)
+        self.networks[plan.bridge] = plan
+
+    async def remove_network(self, plan: NetworkPlan) -> None:
+        self.before("remove_network")
+        self._forget_dropped()
+        if any(tap.bridge == plan.bridge for tap in self._taps.values()):
+            raise InUse(f"bridge {plan.bridge} has ports", hint="delete the VMs first")
+        self.networks.pop(plan.bridge, None)
+
+    async def open_tap(self, name: str, bridge: str) -> int:
+        self.before("open_tap")
+        check_tap_name(name)
+        if bridge not in self.networks:
+            raise NotFound(f"there is no bridge {bridge} to connect {name} to")
+        old = self._taps.get(name)
+        if old is not None:
+            if not _is_dropped(old):
+                raise WrongState(f"tap {name} is held by a process", hint="the VM that it belongs to may still be ending")
+            self._forget(name)
+        watched, held = os.pipe()
+        self._taps[name] = _Tap(bridge, watched)
+        asyncio.get_running_loop().add_reader(watched, self._forget, name)
+        return held
+
+    async def list_taps(self) -> set[str]:
+        self.before("list_taps")
+        self._forget_dropped()
+        return set(self._taps)
+
+    async def remove_tap(self, name: str) -> None:
+        self.before("remove_tap")
+        check_tap_name(name)
+        self._forget(name)
+
+    async def apply_rules(self, ruleset: Ruleset) -> None:
+        self.before("apply_rules")
+        if ruleset.digest != self.ruleset.digest:
+            self.ruleset = ruleset
+            self.applied += 1
+
+    async def find_collisions(self, plan: NetworkPlan) -> list[str]:
+        self.before("find_collisions")
+        return []
+
+    async def find_forward_drops(self) -> list[str]:
+        self.before("find_forward_drops")
+        return []
+
+    def _forget_dropped(self) -> None:
+        for name in [name for name, tap in self._taps.items() if _is_dropped(tap)]:
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        tap = self._taps.pop(name, None)
+        if tap is not None:
+            asyncio.get_running_loop().remove_reader(tap.watched)
+            os.close(tap.watched)
+
+
+def _is_dropped(tap: _Tap) -> bool:
+    poll = select.poll()
+    poll.register(tap.watched, 0)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))
