@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,6 +76,8 @@ def _build(config: Path, output: Path, cache_dir: Path | None, no_cache: bool, q
         cache = Cache(cache_dir or default_cache_directory(), reuse=not no_cache)
         return await build_plugin(config, output, cache, Progress(sys.stderr, quiet=quiet))
 
+    # Directories that an image only implies are made by tools that heed it.
+    os.umask(0o022)
     try:
         return asyncio.run(run_build())
     except asyncio.CancelledError as error:
@@ -104,7 +108,8 @@ def _run(arguments: list[str] | None) -> int:
         return EXIT_BAD_INPUT if isinstance(error, InvalidInput) else EXIT_FAILED
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _complain(f"{where}{error.strerror or error}", None)
+        hint = "free some, or move the cache with --cache-dir" if error.errno == errno.ENOSPC else None
+        _complain(f"{where}{error.strerror or error}", hint)
         return EXIT_FAILED
     return 0
 

@@ -96,7 +96,7 @@ def test_the_initramfs_starts_kestrel_and_lists_its_modules_in_order(project: Pa
     assert not [name for name in entries if "unused" in name]
 
 
-def test_builds_elsewhere_and_by_script_are_the_same_to_the_byte(
+def test_a_build_elsewhere_under_another_umask_is_the_same_to_the_byte(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call(capsys, "-q", "-c", project / "fledge.toml", "-o", project / "out")
@@ -107,7 +107,11 @@ def test_builds_elsewhere_and_by_script_are_the_same_to_the_byte(
     monkeypatch.chdir(elsewhere)
     monkeypatch.setenv("FLEDGE_CACHE", "other-cache")
 
-    code, out, err = call(capsys, "-q", "-o", "out")
+    umask = os.umask(0o077)
+    try:
+        code, out, err = call(capsys, "-q", "-o", "out")
+    finally:
+        os.umask(umask)
 
     assert (code, out, err) == (0, "out/manifest.json\n", "")
     assert read_files(Path("out")) == read_files(project / "out")
