@@ -1,0 +1,73 @@
+"""The listening UNIX socket: who may connect is decided by the file's owner and mode first, by credentials second."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from volant.core.errors import HostError, WrongState
+
+GROUP = "volant"
+MODE = 0o660
+
+
+@contextmanager
+def bind_socket(path: Path) -> Iterator[socket.socket]:
+    """Listen at ``path``, which goes when the context is left. The group ``volant`` may connect where it exists.
+
+    A socket that nobody listens on any more is replaced. The path may be longer than a socket address can hold.
+
+    Raises:
+        WrongState: somebody listens there, or something that is no socket lies there.
+        HostError: the directory cannot be used.
+    """
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        directory = os.open(path.parent, os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostError(f"cannot use {path.parent}: {error.strerror}") from error
+    short = f"/proc/self/fd/{directory}/{path.name}"
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _clear_stale(path, short)
+        try:
+            listening.bind(short)
+        except OSError as error:
+            raise HostError(f"cannot listen at {path}: {error.strerror}") from error
+        os.chmod(path, MODE)  # noqa: PTH101  # pathlib has no pendant to chown, and both belong together
+        with contextlib.suppress(KeyError, PermissionError):
+            os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
+        listening.listen(512)
+        listening.setblocking(False)
+        yield listening
+    finally:
+        listening.close()
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        os.close(directory)
+
+
+def _clear_stale(path: Path, short: str) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise WrongState(f"{path} is there and is no socket", hint="move it away, or listen elsewhere")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(short)
+        except OSError as error:
+            if error.errno not in (errno.ECONNREFUSED, errno.ENOENT):
+                raise WrongState(f"somebody may listen at {path}: {error.strerror}") from error
+        else:
+            raise WrongState(f"somebody listens at {path} already", hint="is another volantd running?")
+    path.unlink()
