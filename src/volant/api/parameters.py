@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from volant.api.operation import Query
-from volant.core.clock import parse_time
 from volant.core.duration import parse_duration
 from volant.core.errors import InvalidInput
 from volant.core.ids import check_name
+from volant.core.moment import parse_time
 
 WAIT_DEFAULT_S = 60.0
 WAIT_MAX_S = 3600.0

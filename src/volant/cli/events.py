@@ -6,8 +6,8 @@ import click
 
 from volant.cli.output import print_document, print_line_document
 from volant.cli.session import Session, complete_vms, pass_session
-from volant.core.clock import parse_time
 from volant.core.event import Event
+from volant.core.moment import parse_time
 from volant.core.resource import to_wire
 
 

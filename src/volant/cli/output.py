@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import click
 import msgspec
 
 from volant.core.resource import Resource, to_wire
 
-Format = Literal["table", "wide", "json", "name"]
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-def format_option(*formats: str) -> Callable[[F], F]:
+def format_option(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """``-o FORMAT`` and ``--json``; the command's parameter is ``output``."""
     choices = formats or ("table", "wide", "json", "name")
 
-    def decorate(command: F) -> F:
-        command = click.option(
-            "--json", "output", flag_value="json", default=None, help="Print one JSON document; the same as -o json."
-        )(command)
-        return click.option(
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_output(*args: Any, as_json: bool, output: str, **kwargs: Any) -> Any:
+            return command(*args, output="json" if as_json else output, **kwargs)
+
+        json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document; the same as -o json.")
+        choice = click.option(
             "-o", "--output", "output", type=click.Choice(choices), default="table", help="How to print.", show_default=True
-        )(command)
+        )
+        return choice(json_option(with_output))
 
     return decorate
 

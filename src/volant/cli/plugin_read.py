@@ -10,9 +10,9 @@ import click
 from volant.cli.failure import exit_code_of, print_volant_error
 from volant.cli.output import format_option, print_document, print_resources
 from volant.cli.session import Ended, Session, complete_plugins, pass_session
-from volant.core.clock import parse_time
 from volant.core.duration import format_age
 from volant.core.errors import VolantError
+from volant.core.moment import parse_time
 from volant.core.plugin import Plugin
 from volant.core.resource import to_wire
 

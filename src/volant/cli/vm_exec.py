@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from volant.cli.session import Ended, Session, complete_vms, pass_session
-from volant.core.errors import Unavailable
+from volant.core.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
     from volant.client.exec import ExecConnection
@@ -56,6 +56,10 @@ def exec_(
         from volant.cli.vm_create import read_pairs
 
         environment = read_pairs(env, "--env")
+    if command[0] == "--":
+        command = command[1:]
+    if not command:
+        raise InvalidInput("there is no program to run", hint=f"volar vms exec {name} -- COMMAND")
     stdin = interactive or not _is_terminal_or_closed(0)
     running = session.client.vms.exec(name, command, env=environment, user=user, workdir=workdir, stdin=stdin)
     with running:

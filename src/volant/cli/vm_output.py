@@ -9,9 +9,9 @@ import click
 
 from volant.cli.output import print_line_document
 from volant.cli.session import Session, complete_vms, pass_session
-from volant.core.clock import format_time
 from volant.core.duration import parse_duration
 from volant.core.errors import InvalidInput
+from volant.core.moment import format_time
 
 
 @click.command(

@@ -9,8 +9,8 @@ import click
 
 from volant.cli.output import format_option, print_document, print_resources
 from volant.cli.session import Session, complete_vms, pass_session
-from volant.core.clock import parse_time
 from volant.core.duration import format_age
+from volant.core.moment import parse_time
 from volant.core.resource import to_wire
 from volant.core.vm import VM
 

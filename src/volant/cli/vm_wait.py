@@ -12,7 +12,7 @@ from volant.cli.progress import Say
 from volant.client.client import Client
 from volant.core.condition import is_true
 from volant.core.duration import parse_duration
-from volant.core.errors import TimedOut, Unavailable, VolantError
+from volant.core.errors import NotFound, TimedOut, Unavailable, VolantError
 from volant.core.vm import BOOTED, VM
 from volant.core.wait import Goal, describe_progress, goal_reached
 
@@ -50,6 +50,8 @@ def follow_vm(client: Client, vm: VM, goal: Goal, timeout_s: float, say: Say) ->
             if goal_reached(current, goal):
                 return current
             say(f"{vm.name}: {describe_progress(current)}")
+    except NotFound:
+        return None
     except TimedOut as error:
         raise TimedOut(
             f"{vm.name} is not {goal} after {timeout_s:g} s: {describe_progress(last)}",

@@ -7,6 +7,10 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
+from volant.core.moment import format_time, parse_time
+
+__all__ = ["Clock", "HostClock", "format_time", "parse_time"]
+
 
 class Clock(Protocol):
     """Wall time for people, monotonic time for durations, and the only way to wait."""
@@ -33,13 +37,3 @@ class HostClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-
-
-def format_time(moment: datetime) -> str:
-    """RFC 3339 in UTC with microseconds, as every timestamp of the API is written."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def parse_time(text: str) -> datetime:
-    """The inverse of format_time. Raises ValueError."""
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -287,6 +287,8 @@ class FakeDoor:
 
     @asynccontextmanager
     async def open_exec(self, uid: str, request: ExecRequest) -> AsyncIterator[FakeSession]:
+        if request.argv[0] not in ("echo", "fail", "cat", "hang", "flood", "unreachable"):
+            raise InvalidInput(f"there is no program {request.argv[0]!r} in the guest", field="argv")
         if request.argv[0] == "unreachable":
             raise GuestUnreachable("the guest does not answer")
         self.requests.append(request)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
+
 from volant.api.app import build_app
 from volant.api.server import serve
 from volant.auth.peer import Peer, PeerPolicy
@@ -31,12 +33,14 @@ class Served:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="served")
 
     def __enter__(self) -> Served:
+        structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
         self._thread.start()
         assert self._listening.wait(PATIENCE_S)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        structlog.reset_defaults()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something on the server's loop."""

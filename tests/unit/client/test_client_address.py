@@ -1,0 +1,70 @@
+"""Where volantd answers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from volant.client.address import socket_path
+from volant.client.connection import Connection, format_query, open_socket
+from volant.core.errors import Forbidden, InvalidInput, Unavailable
+
+from ..api.served import Served  # noqa: TID252  # importlib mode knows no top-level name for it
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [("unix:///run/v.sock", "/run/v.sock"), ("unix:/run/v.sock", "/run/v.sock"), ("unix:v.sock", "v.sock")],
+)
+def test_addresses_name_a_socket(address: str, path: str) -> None:
+    assert socket_path(address) == path
+
+
+@pytest.mark.parametrize("address", ["", "/run/v.sock", "http://localhost", "unix:", "unix://", "unix://host/path", "unix:////"])
+def test_other_addresses_are_refused(address: str) -> None:
+    with pytest.raises(InvalidInput, match="not where a volantd answers"):
+        socket_path(address)
+
+
+def test_the_environment_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOLANT_API", "unix:///elsewhere.sock")
+    assert Connection().path == "/elsewhere.sock"
+    assert Connection("unix:///here.sock").path == "/here.sock"
+    monkeypatch.delenv("VOLANT_API")
+    assert Connection().path == "/run/volant/volantd.sock"
+
+
+def test_nobody_there_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"no volantd answers at .*no such file") as absent:
+        Connection(f"unix://{tmp_path}/x.sock").get_json("/healthz")
+    assert "is volantd running?" in str(absent.value.hint)
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable, match="connection refused"):
+        open_socket(str(tmp_path / "file"), 1.0)
+    with pytest.raises(Unavailable, match="too long"):
+        open_socket("/" + "x" * 200, 1.0)
+
+
+def test_a_socket_that_is_not_ours_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    with pytest.raises(Forbidden) as refused:
+        open_socket(str(tmp_path / "v.sock"), 1.0)
+    assert "join the group volant" in str(refused.value.hint)
+
+
+def test_a_server_that_goes_is_unavailable(served: Served) -> None:
+    api = Connection(served.address)
+    served.stop()
+    assert os.path.exists(served.path)
+    with pytest.raises(Unavailable):
+        api.get_json("/healthz")
+
+
+def test_queries_leave_out_what_is_not_asked() -> None:
+    assert format_query({"a": None}) == ""
+    assert format_query({"a": "x y", "b": 3, "c": True}) == "?a=x+y&b=3&c=true"
