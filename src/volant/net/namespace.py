@@ -107,25 +107,25 @@ def list_pids(name: str) -> list[int]:
 
 
 class NamespaceThread:
-    """One thread inside the namespace ``name`` (``None``: where the process is), for what the kernel ties to the caller's.
+    """One thread inside ``namespace`` (``None``: where the process is), for what the kernel ties to the caller's.
 
     The rest of the process stays where it is.
     """
 
-    def __init__(self, name: str | None) -> None:
-        self._name = name
+    def __init__(self, namespace: str | None) -> None:
+        self.namespace = namespace
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="netns")
 
     async def start(self) -> None:
         """Enter the namespace. Raises HostError when that cannot be done."""
-        if self._name is None:
+        if self.namespace is None:
             return
-        path = NAMESPACES / check_namespace_name(self._name)
+        path = NAMESPACES / check_namespace_name(self.namespace)
         try:
             await self.call(_enter, path)
         except OSError as error:
             await self.stop()
-            raise HostError(f"network namespace {self._name} cannot be entered: {error.strerror}") from error
+            raise HostError(f"network namespace {self.namespace} cannot be entered: {error.strerror}") from error
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run ``function`` inside; calls take turns. A cancelled caller does not stop a call that has begun."""

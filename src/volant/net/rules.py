@@ -20,9 +20,6 @@ DIGEST_PREFIX = "ruleset_"
 
 FAMILIES = ("inet", "bridge")
 OUR_TAPS = f"{TAP_PREFIX}*"
-LINK_LOCAL_GROUP = "01:80:c2:00:00:00"
-"""The first of sixteen addresses that a bridge never forwards (IEEE 802.1Q, table 8-1)."""
-
 Expression = dict[str, Any]
 
 
@@ -46,7 +43,7 @@ class Ruleset(msgspec.Struct, frozen=True):
 
 
 def build_rules(networks: Sequence[NetworkPlan], ports: Sequence[Port]) -> Ruleset:
-    """The commands that make both tables what ``networks`` and ``ports`` ask for, whatever they were. Order does not matter.
+    """The nft commands that make both tables what ``networks`` and ``ports`` ask for, whatever they were. Order does not matter.
 
     Without networks the tables are removed.
     """
@@ -80,7 +77,8 @@ def _build_inet(plans: Sequence[NetworkPlan]) -> Iterator[Expression]:
         "inet", "guests", ["ifname", "ipv4_addr"], [_concat(plan.bridge, _prefix(plan)) for plan in plans], interval=True
     )
 
-    # A frame to a link-local group is handed to the host as if it had come in by the tap itself, past all rules for bridges.
+    # A frame to a group that bridges do not forward (IEEE 802.1Q, table 8-1) is handed to the host as if it had come in by the
+    # tap itself, past every rule for bridges.
     yield _chain("inet", "prerouting", hook="prerouting", priority=-300)
     yield _rule("inet", "prerouting", _match(_meta("iifname"), OUR_TAPS), _drop())
 
@@ -91,7 +89,8 @@ def _build_inet(plans: Sequence[NetworkPlan]) -> Iterator[Expression]:
     yield _rule("inet", "forward", _match(_meta("iifname"), "@bridges"), _jump("from_guests"))
     yield _chain("inet", "to_guests")
     yield _rule("inet", "to_guests", _match(_meta("iifname"), "@bridges"), _drop())
-    yield _rule("inet", "to_guests", _known_connections(), _drop())
+    yield _rule("inet", "to_guests", _known_connections())
+    yield _rule("inet", "to_guests", _drop())
     yield _chain("inet", "from_guests")
     yield _rule("inet", "from_guests", _match({"ct": {"key": "state"}}, "invalid", "in"), _drop())
     yield _rule("inet", "from_guests", _match(_concat(_meta("iifname"), _field("ip", "saddr")), "@guests"), _accept())
@@ -124,15 +123,6 @@ def _build_bridge(ports: Sequence[Port]) -> Iterator[Expression]:
 
     yield _chain("bridge", "prerouting", hook="prerouting", priority=-300)
     yield _rule("bridge", "prerouting", _match(_meta("iifname"), OUR_TAPS), _jump("from_guest"))
-
-    # Frames to link-local groups pass here and not through prerouting, and the bridge would learn their sender.
-    yield _chain("bridge", "input", hook="input", priority=-300)
-    yield _rule(
-        "bridge", "input",
-        _match(_meta("iifname"), OUR_TAPS),
-        _match({"&": [_field("ether", "daddr"), "ff:ff:ff:ff:ff:f0"]}, LINK_LOCAL_GROUP),
-        _drop(),
-    )  # fmt: skip
 
     yield _chain("bridge", "from_guest")
     tap_and_mac = (_meta("iifname"), _field("ether", "saddr"))
