@@ -1,0 +1,25 @@
+#ifndef KESTREL_CHANNEL_H
+#define KESTREL_CHANNEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "preamble.h"
+
+/* The byte stream to the host: preambles in, sessions, bounded output. Never blocks. */
+
+/* Takes the descriptor, which must not block. */
+bool channel_open(int fd);
+
+/* For transports whose end is seen (a socket): called when the host hung up; the session stays until the next preamble. */
+void channel_on_hang_up(void (*hung_up)(void));
+
+void channel_set_secret(const uint8_t secret[SECRET_SIZE]);
+
+/* Send what there is to send, as far as the transport takes it. True when more could be sent at once. */
+bool channel_flush(void);
+
+/* Nothing waits to be sent, or nobody is there to read it. */
+bool channel_is_drained(void);
+
+#endif

@@ -1,0 +1,401 @@
+#include "control.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "channel.h"
+#include "config.h"
+#include "console.h"
+#include "exec.h"
+#include "frame.h"
+#include "health.h"
+#include "logs.h"
+#include "loop.h"
+#include "machine.h"
+#include "shutdown.h"
+#include "stats.h"
+#include "timeline.h"
+#include "workload.h"
+
+#ifndef KESTREL_VERSION
+#define KESTREL_VERSION "0.1.0"
+#endif
+
+enum { OUT_SIZE = 65536, NOTICE_INTERVAL_MS = 100, GRACE_MAX_MS = 3600000 };
+
+struct notice {
+    bool due;
+    uint64_t sent_ms;
+};
+
+static struct {
+    struct stream *stream;
+    struct message_buffer in;
+    uint8_t out[OUT_SIZE]; /* answers and at most one notice */
+    size_t out_length;
+    size_t out_sent;
+    bool hello_due;
+    bool stopping_due;
+    struct notice workload;
+    struct notice health;
+    struct timer interval;
+} control;
+
+/* What `configure` brought. */
+static struct config config;
+static char document[JSON_TEXT_MAX + 1];
+static char digest[DIGEST_TEXT];
+static bool configured; /* accepted */
+static bool applied;    /* and in force */
+static struct timer apply_timer;
+
+static struct writer begin_message(void)
+{
+    return (struct writer){.bytes = (char *)control.out + control.out_length, .capacity = OUT_SIZE - control.out_length, .length = MESSAGE_HEAD};
+}
+
+static void finish_message(const struct writer *writer)
+{
+    if (writer->overflow || writer->capacity < MESSAGE_HEAD) {
+        session_violate("requests"); /* it asks and asks and reads no answer */
+        return;
+    }
+    store_u32(control.out + control.out_length, (uint32_t)(writer->length - MESSAGE_HEAD));
+    control.out_length += writer->length;
+}
+
+static void put_hello(struct writer *writer)
+{
+    char boot_id[40] = "";
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        ssize_t length = read(fd, boot_id, sizeof boot_id - 1);
+        boot_id[length > 0 ? length : 0] = '\0';
+        boot_id[strcspn(boot_id, "\n")] = '\0';
+        close(fd);
+    }
+    write_text(writer, "{\"type\":\"hello\",\"version\":1,\"agent\":\"kestrel/" KESTREL_VERSION "\",\"boot_id\":");
+    write_quoted(writer, boot_id);
+    write_text(writer, ",\"uptime_ms\":");
+    write_integer(writer, (int64_t)uptime_ms());
+    write_text(writer, ",\"state\":");
+    write_quoted(writer, shutdown_has_begun() ? "stopping" : configured ? "configured" : "waiting");
+    write_text(writer, ",\"config_digest\":");
+    write_quoted(writer, digest);
+    write_text(writer, ",\"timeline\":");
+    timeline_describe(writer);
+    write_text(writer, ",\"capabilities\":[\"exec\",\"logs\",\"http_probe\"]}");
+}
+
+static bool put_notice(struct writer *writer, const char *type, bool (*describe)(struct writer *))
+{
+    write_text(writer, "{\"type\":");
+    write_quoted(writer, type);
+    write_text(writer, ",");
+    bool there = describe(writer);
+    write_text(writer, "}");
+    return there;
+}
+
+/* A notice whose time has come; otherwise the timer brings us back. */
+static bool take_turn(struct notice *notice)
+{
+    if (!notice->due)
+        return false;
+    uint64_t now = uptime_ms();
+    if (notice->sent_ms != 0 && now < notice->sent_ms + NOTICE_INTERVAL_MS && !shutdown_has_begun()) {
+        if (!control.interval.armed)
+            timer_set(&control.interval, notice->sent_ms + NOTICE_INTERVAL_MS - now);
+        return false;
+    }
+    notice->due = false;
+    notice->sent_ms = now;
+    return true;
+}
+
+static void stage_next(void)
+{
+    struct writer writer = begin_message();
+    bool there = true;
+    if (control.hello_due) {
+        control.hello_due = false;
+        put_hello(&writer);
+    } else if (take_turn(&control.workload)) {
+        there = put_notice(&writer, "workload", workload_describe);
+    } else if (take_turn(&control.health)) {
+        there = put_notice(&writer, "health", health_describe);
+    } else if (control.stopping_due) {
+        control.stopping_due = false;
+        write_text(&writer, "{\"type\":\"stopping\",\"reason\":");
+        write_quoted(&writer, shutdown_reason());
+        write_text(&writer, "}");
+    } else {
+        return;
+    }
+    if (there)
+        finish_message(&writer);
+    else
+        stage_next();
+}
+
+static size_t produce(struct stream *stream, uint8_t *to, size_t room)
+{
+    (void)stream;
+    if (control.out_length == control.out_sent) {
+        control.out_length = control.out_sent = 0;
+        stage_next();
+    }
+    size_t left = control.out_length - control.out_sent;
+    size_t taken = left < room ? left : room;
+    memcpy(to, control.out + control.out_sent, taken);
+    control.out_sent += taken;
+    return taken;
+}
+
+static void answer_error(int64_t id, const char *code, const char *text)
+{
+    struct writer writer = begin_message();
+    write_text(&writer, "{\"re\":");
+    write_integer(&writer, id);
+    write_text(&writer, ",\"error\":{\"code\":");
+    write_quoted(&writer, code);
+    write_text(&writer, ",\"message\":");
+    write_quoted(&writer, text);
+    write_text(&writer, "}}");
+    finish_message(&writer);
+}
+
+static void answer_ok(int64_t id, void (*describe)(struct writer *))
+{
+    struct writer writer = begin_message();
+    write_text(&writer, "{\"re\":");
+    write_integer(&writer, id);
+    write_text(&writer, ",\"ok\":");
+    if (describe != NULL)
+        describe(&writer);
+    else
+        write_text(&writer, "{}");
+    write_text(&writer, "}");
+    finish_message(&writer);
+}
+
+static void apply_config(struct timer *timer)
+{
+    char text[256];
+    (void)timer;
+    if (shutdown_has_begun())
+        return;
+    if (!machine_configure(&config, text, sizeof text)) {
+        console_say("configuration failed: %s", text);
+        workload_fail(config.workload_name, text);
+        return;
+    }
+    applied = true;
+    timeline_mark(MILESTONE_CONFIGURED);
+    workload_start(&config);
+}
+
+static void configure(int64_t id, const struct json *message)
+{
+    const char *text = json_text(message, json_member(message, 0, "document"));
+    char wanted[DIGEST_TEXT], fault[FAULT_TEXT];
+    if (text == NULL) {
+        answer_error(id, "malformed", "document: missing, or not a string without NUL");
+        return;
+    }
+    size_t size = strlen(text);
+    config_digest(text, size, wanted);
+    if (configured) {
+        if (strcmp(wanted, digest) == 0)
+            answer_ok(id, NULL);
+        else
+            answer_error(id, "already_configured", "another configuration holds");
+        return;
+    }
+    memcpy(document, text, size + 1);
+    if (!config_parse(&config, document, size, fault)) {
+        answer_error(id, "malformed", fault);
+        return;
+    }
+    configured = true;
+    strcpy(digest, wanted);
+    channel_set_secret(config.channel_secret);
+    apply_timer.fire = apply_config;
+    timer_set(&apply_timer, 0); /* behind the answer */
+    answer_ok(id, NULL);
+}
+
+static void set_clock(int64_t id, const struct json *message)
+{
+    int64_t unix_ns;
+    if (!json_integer(message, json_member(message, 0, "unix_ns"), &unix_ns) || unix_ns < 0)
+        answer_error(id, "malformed", "unix_ns: not nanoseconds since 1970");
+    else if (!machine_set_clock(unix_ns))
+        answer_error(id, "failed", "the clock cannot be set");
+    else
+        answer_ok(id, NULL);
+}
+
+static void shut_down(int64_t id, const struct json *message)
+{
+    int64_t grace_ms;
+    if (!json_integer(message, json_member(message, 0, "grace_ms"), &grace_ms) || grace_ms < 0 || grace_ms > GRACE_MAX_MS) {
+        answer_error(id, "malformed", "grace_ms: not 0 to 3600000");
+        return;
+    }
+    answer_ok(id, NULL);
+    shutdown_begin(STOP_REQUESTED, (uint32_t)grace_ms);
+}
+
+static void take_message(const struct json *message)
+{
+    uint32_t id_node = json_member(message, 0, "id");
+    int64_t id;
+    if (id_node == 0)
+        return; /* a notice or an answer; version 1 has none that concern us */
+    if (!json_integer(message, id_node, &id) || id <= 0) {
+        session_violate("message");
+        return;
+    }
+    const char *type = json_text(message, json_member(message, 0, "type"));
+    if (type == NULL)
+        answer_error(id, "malformed", "type: missing");
+    else if (strcmp(type, "configure") == 0)
+        configure(id, message);
+    else if (strcmp(type, "clock") == 0)
+        set_clock(id, message);
+    else if (strcmp(type, "shutdown") == 0)
+        shut_down(id, message);
+    else if (strcmp(type, "stats") == 0)
+        answer_ok(id, stats_describe);
+    else
+        answer_error(id, "malformed", "type: no such request");
+}
+
+static void receive(struct stream *stream, const uint8_t *bytes, size_t length)
+{
+    static struct json message;
+    while (length > 0 && session_is_open()) {
+        size_t taken;
+        enum message_state state = message_collect(&control.in, bytes, length, &taken);
+        stream_consumed(stream, taken);
+        bytes += taken;
+        length -= taken;
+        if (state == MESSAGE_INCOMPLETE)
+            return;
+        if (state == MESSAGE_WHOLE && message_decode(&control.in, &message))
+            take_message(&message);
+        else
+            session_violate("message");
+    }
+}
+
+static void host_ended(struct stream *stream)
+{
+    (void)stream;
+    session_violate("control_ended");
+}
+
+static void closed(struct stream *stream, bool lost)
+{
+    (void)stream;
+    (void)lost;
+    control.stream = NULL;
+    timer_stop(&control.interval);
+    session_violate("control_ended"); /* does nothing when it is the session that ended */
+}
+
+static const struct stream_kind CONTROL = {receive, host_ended, produce, closed};
+
+static void wake(struct timer *timer)
+{
+    (void)timer; /* the channel is flushed after every step */
+}
+
+static void open_control(struct stream *stream, const struct json *message)
+{
+    uint32_t versions = json_member(message, 0, "versions");
+    bool known = false;
+    if (versions != 0 && json_type(message, versions) == JSON_ARRAY) {
+        for (uint32_t node = json_first(message, versions); node != 0; node = json_following(message, versions, node)) {
+            int64_t version;
+            known = known || (json_integer(message, node, &version) && version == 1);
+        }
+    }
+    if (!known) {
+        session_violate("version");
+        return;
+    }
+    control.stream = stream;
+    control.in.length = 0;
+    control.out_length = control.out_sent = 0;
+    control.hello_due = true;
+    control.stopping_due = shutdown_has_begun();
+    control.workload = (struct notice){.due = true};
+    control.health = (struct notice){.due = true};
+    control.interval.fire = wake;
+    stream->kind = &CONTROL;
+}
+
+static void open_beside(struct stream *stream, const struct json *message, const char *kind)
+{
+    const char *name = json_text(message, json_member(message, 0, "workload"));
+    bool exec = strcmp(kind, "exec") == 0;
+    if (!exec && strcmp(kind, "logs") != 0)
+        stream_refuse(stream, "unknown_stream", "no such kind of stream");
+    else if (!configured || (exec && !applied))
+        stream_refuse(stream, "not_configured", "the guest has no configuration yet");
+    else if (name == NULL)
+        stream_refuse(stream, "malformed", "workload: missing");
+    else if (strcmp(name, config.workload_name) != 0)
+        stream_refuse(stream, "no_such_workload", "no such workload");
+    else if (exec && shutdown_has_begun())
+        stream_refuse(stream, "failed", "the guest is stopping");
+    else if (exec)
+        exec_open(stream, message, &config.command);
+    else
+        logs_open(stream, message);
+}
+
+void control_open_stream(struct stream *stream, const struct json *message)
+{
+    const char *kind = json_text(message, json_member(message, 0, "open"));
+    bool wants_control = kind != NULL && strcmp(kind, "control") == 0;
+    if (wants_control == (control.stream != NULL)) {
+        session_violate("control_first");
+        return;
+    }
+    if (wants_control)
+        open_control(stream, message);
+    else if (kind == NULL)
+        stream_refuse(stream, "malformed", "open: missing");
+    else
+        open_beside(stream, message, kind);
+}
+
+void control_workload_changed(void)
+{
+    control.workload.due = true;
+}
+
+void control_health_changed(void)
+{
+    control.health.due = true;
+}
+
+void control_stopping(void)
+{
+    control.stopping_due = true;
+}
+
+void control_mark_started(void)
+{
+    timeline_mark(MILESTONE_STARTED);
+}
+
+bool control_is_drained(void)
+{
+    return control.stream == NULL ||
+           (control.out_length == control.out_sent && !control.hello_due && !control.stopping_due && !control.workload.due && !control.health.due);
+}

@@ -1,0 +1,32 @@
+#include <stdlib.h>
+
+#include "exec.h"
+#include "machine.h"
+#include "workload.h"
+
+/* The machine of the test agent: a host that it must not touch. */
+
+bool machine_configure(const struct config *config, char *text, size_t size)
+{
+    (void)config;
+    (void)text;
+    (void)size;
+    return true;
+}
+
+bool machine_set_clock(int64_t unix_ns)
+{
+    (void)unix_ns;
+    return true;
+}
+
+void machine_signal_all(int number)
+{
+    workload_signal_group(number);
+    exec_signal_all(number);
+}
+
+_Noreturn void machine_power_off(void)
+{
+    exit(0);
+}

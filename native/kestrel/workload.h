@@ -1,0 +1,27 @@
+#ifndef KESTREL_WORKLOAD_H
+#define KESTREL_WORKLOAD_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "config.h"
+#include "writer.h"
+
+/* The one workload: started, watched, started again. */
+
+void workload_start(const struct config *config);
+
+/* It cannot be started at all; `message` says why. */
+void workload_fail(const char *name, const char *message);
+
+bool workload_reaped(pid_t pid, int status);
+bool workload_is_running(void);
+
+/* Never start it again, and ask it to end. False when it does not run. */
+bool workload_stop(void);
+void workload_signal_group(int number);
+
+/* The members of the workload notice, or nothing while there is no workload. */
+bool workload_describe(struct writer *writer);
+
+#endif
