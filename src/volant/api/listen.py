@@ -34,24 +34,22 @@ def bind_socket(path: Path) -> Iterator[socket.socket]:
     except OSError as error:
         raise HostError(f"cannot use {path.parent}: {error.strerror}") from error
     short = f"/proc/self/fd/{directory}/{path.name}"
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, directory)
+        listening = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         _clear_stale(path, short)
         try:
             listening.bind(short)
         except OSError as error:
             raise HostError(f"cannot listen at {path}: {error.strerror}") from error
+        # Only now is it ours to remove: before, it may be what somebody else listens on.
+        undo.callback(path.unlink, missing_ok=True)
         os.chmod(path, MODE)  # noqa: PTH101  # pathlib has no pendant to chown, and both belong together
         with contextlib.suppress(KeyError, PermissionError):
             os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
         listening.listen(512)
         listening.setblocking(False)
         yield listening
-    finally:
-        listening.close()
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-        os.close(directory)
 
 
 def _clear_stale(path: Path, short: str) -> None:

@@ -20,6 +20,8 @@ from volant.core.errors import Forbidden, TimedOut, Unavailable
 ANSWER_S = 30.0
 """How long an answer may take that is not a wait."""
 
+_ADDRESS_BYTES = 108
+
 Query = Mapping[str, str | int | bool | None]
 
 
@@ -37,7 +39,8 @@ def open_socket(path: str, timeout_s: float | None) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(timeout_s)
     try:
-        connection.connect(path)
+        with _short_path(path) as short:
+            connection.connect(short)
     except PermissionError as error:
         connection.close()
         raise Forbidden(f"this user may not connect to {path}", hint="use root, or join the group volant") from error
@@ -49,6 +52,19 @@ def open_socket(path: str, timeout_s: float | None) -> socket.socket:
             hint=f"is volantd running? start it, or say where it answers: {VARIABLE}=unix:///path",
         ) from error
     return connection
+
+
+@contextlib.contextmanager
+def _short_path(path: str) -> Iterator[str]:
+    """``path``, or another way to it when it is longer than a socket's address holds (unix(7))."""
+    if len(os.fsencode(path)) < _ADDRESS_BYTES:
+        yield path
+        return
+    directory = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY)  # noqa: PTH120  # pathlib starts slower
+    try:
+        yield f"/proc/self/fd/{directory}/{os.path.basename(path)}"  # noqa: PTH119  # likewise
+    finally:
+        os.close(directory)
 
 
 class Answer:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import socket
+import stat
 from pathlib import Path
 
 import pytest
 
+from volant.api.listen import bind_socket
 from volant.client.address import socket_path
 from volant.client.connection import Connection, format_query, open_socket
-from volant.core.errors import Forbidden, InvalidInput, Unavailable
+from volant.core.errors import Forbidden, InvalidInput, Unavailable, WrongState
 
 from ..api.served import Served  # noqa: TID252  # importlib mode knows no top-level name for it
 
@@ -43,8 +46,32 @@ def test_nobody_there_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Unavailable, match="connection refused"):
         open_socket(str(tmp_path / "file"), 1.0)
-    with pytest.raises(Unavailable, match="too long"):
+    with pytest.raises(Unavailable, match="no volantd answers"):
         open_socket("/" + "x" * 200, 1.0)
+
+
+def test_a_path_longer_than_an_address_is_reached(tmp_path: Path) -> None:
+    directory = tmp_path / ("d" * 120)
+    with bind_socket(directory / "volantd.sock") as listening:
+        assert stat.S_IMODE(os.stat(directory / "volantd.sock").st_mode) == 0o660
+        with open_socket(str(directory / "volantd.sock"), 1.0):
+            accepted, _ = listening.accept()
+            accepted.close()
+    assert not (directory / "volantd.sock").exists()
+
+
+def test_a_socket_is_taken_over_only_when_nobody_listens(tmp_path: Path) -> None:
+    path = tmp_path / "volantd.sock"
+    with bind_socket(path), pytest.raises(WrongState, match="listens"), bind_socket(path):
+        pass
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    with bind_socket(path):
+        assert path.is_socket()
+    path.write_text("mine")
+    with pytest.raises(WrongState, match="no socket"), bind_socket(path):
+        pass
+    assert path.read_text() == "mine"
 
 
 def test_a_socket_that_is_not_ours_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

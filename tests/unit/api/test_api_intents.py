@@ -1,0 +1,119 @@
+"""The API over the real intents and the real store: what the fakes of the other tests stand for."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from volant.api.app import build_app
+from volant.api.server import serve
+from volant.auth.peer import PeerPolicy
+from volant.client.client import Client
+from volant.core.clock import HostClock
+from volant.core.errors import AlreadyExists, InUse, InvalidInput, NotFound, PreconditionFailed
+from volant.core.network import NetworkSpec
+from volant.core.vm import VM
+from volant.intent import EventIntent, Intents, PluginIntent, SystemIntent, VMIntent
+from volant.intent.bootstrap import ensure_default_network
+from volant.store.records import find_resource, update_of
+from volant.store.sqlite import SqliteStore, open_store
+
+from .control_plane import FakeDoor
+
+CONTENT = b"kernel"
+DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
+MANIFEST = {
+    "schema_version": "v1",
+    "name": "job",
+    "version": "1.0",
+    "workload": {"type": "exec", "entrypoint": ["/bin/job"]},
+    "boot": {"kernel": {"url": "kernel", "checksum": DIGEST}},
+    "initramfs": {"url": "initramfs", "checksum": DIGEST},
+}
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    async with open_store(tmp_path / "volant.db", HostClock()) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def client(store: SqliteStore, tmp_path: Path) -> AsyncIterator[Client]:
+    clock, door = HostClock(), FakeDoor()
+    door.artifacts[DIGEST] = CONTENT
+    await ensure_default_network(store, clock, NetworkSpec())
+    vms = VMIntent(store, clock)
+    intents = Intents(
+        vms=vms,
+        plugins=PluginIntent(store, clock, door.artifact_size),
+        events=EventIntent(store),
+        system=SystemIntent(store, vms),
+    )
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "v.sock"))
+    listening.listen()
+    ready = asyncio.Event()
+    app = build_app(intents, door, "0", policy=PeerPolicy(own_uid=0))  # type: ignore[arg-type]  # scripted, not typed
+    serving = asyncio.create_task(serve(app, [listening], on_listening=ready.set))
+    await ready.wait()
+    yield Client(f"unix://{tmp_path}/v.sock")
+    serving.cancel()
+    await asyncio.wait({serving})
+
+
+async def test_a_vm_lives_and_goes(client: Client, store: SqliteStore) -> None:
+    def write_down() -> VM:
+        client.plugins.install(MANIFEST)
+        with pytest.raises(InvalidInput, match="absent"):
+            client.vms.create({"name": "web", "plugin": "absent"})
+        vm = client.vms.create({"name": "web", "plugin": "job", "labels": {"tier": "web"}})
+        with pytest.raises(AlreadyExists):
+            client.vms.create({"name": "web", "plugin": "job"})
+        assert [one.name for one in client.vms.list({"tier": "web"})] == ["web"]
+        with pytest.raises(InUse):
+            client.plugins.remove("job")
+        return vm
+
+    vm = await asyncio.to_thread(write_down)
+    assert (vm.spec.memory_mb, vm.status.phase) == (256, "Pending")
+
+    def stop_and_delete() -> None:
+        assert client.vms.stop("web", generation=1).spec.power == "stopped"
+        with pytest.raises(PreconditionFailed):
+            client.vms.start("web", generation=1)
+        assert client.system.drain() == 0
+        assert client.system.summary()["vms"] == 1
+        going = client.vms.delete("web")
+        assert going is not None
+        assert going.deleting
+
+    await asyncio.to_thread(stop_and_delete)
+    states = client.vms.watch("web")
+    watched = await asyncio.to_thread(next, states)
+    assert watched is not None
+    found = await find_resource(store, VM, "default", "web")
+    assert found is not None
+    changed = msgspec.structs.replace(found, status=msgspec.structs.replace(found.status, phase="Deleting"))
+    await store.transact([update_of(changed)])
+    after = await asyncio.to_thread(next, states)
+    assert after is not None
+    assert after.status.phase == "Deleting"
+    states.close()
+
+
+async def test_events_and_absences(client: Client) -> None:
+    def look() -> None:
+        assert client.events.list()[0] == []
+        with pytest.raises(NotFound):
+            next(client.vms.watch("absent"))
+        with pytest.raises(NotFound):
+            client.plugins.get("absent")
+
+    await asyncio.to_thread(look)
