@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from volant.core.network import Network, NetworkSpec
 from volant.core.node import NodeStatus
 from volant.core.plugin import Plugin
 from volant.core.vm import VM
-from volant.host import Hands, check_hands, open_hands
+from volant.host import Hands, build_hands, check_hands, open_hands
 from volant.intent import EventIntent, Intents, PluginIntent, SystemIntent, VMIntent
 from volant.intent.bootstrap import ensure_default_network, register_node
 from volant.node.door import Check
@@ -184,8 +183,7 @@ def _stop_on_signals(stopping: asyncio.Event) -> None:
 
 async def check_daemon(config: Config) -> list[Check]:
     """The host's checks without a running volantd. Changes nothing."""
-    async with open_hands(config, HostClock(), fresh=False, look_only=True) as hands:
-        return await check_hands(hands, config)
+    return await check_hands(await build_hands(config, HostClock()), config, opened=False)
 
 
 def main() -> None:
@@ -205,7 +203,3 @@ def first_error(group: BaseExceptionGroup[Any]) -> BaseException:
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
     return found
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -26,36 +26,21 @@ async def read_logs(
 ) -> AsyncIterator[LogLine]:
     """See NodeDoor.read_logs. Without ``previous`` the latest run is read; ``follow`` goes on over later runs."""
     since_ns = None if since is None else int(parse_time(since).timestamp() * 1e9)
-    boots = await asyncio.to_thread(_find_boots, store)
-    wanted = (boots[-2] if len(boots) > 1 else None) if previous else (boots[-1] if boots else None)
+    runs = await asyncio.to_thread(store.find_runs)
     position = 0
+    wanted = (runs[-2] if len(runs) > 1 else None) if previous else (runs[-1] if runs else None)
     if wanted is not None:
-        skipped = 0 if tail is None else max(0, await asyncio.to_thread(_count, store, wanted, since_ns) - tail)
-        entries = (entry for entry in store.read(since_ns=since_ns) if entry.boot_id == wanted)
+        entries = await asyncio.to_thread(store.read, since_ns=since_ns, tail=tail, run_id=wanted)
         batches = _batched(entries)
         while batch := await asyncio.to_thread(lambda: next(batches, None)):
             for entry in batch:
                 position = entry.position
-                if skipped:
-                    skipped -= 1
-                    continue
                 yield _to_line(entry)
     if not follow or previous:
         return
-    async for entry in store.follow(after=position or None, since_ns=since_ns):
-        yield _to_line(entry)
-
-
-def _find_boots(store: LogStore) -> list[str]:
-    """The boot ids in the log, oldest first."""
-    boots: dict[str, None] = {}
-    for entry in store.read():
-        boots.setdefault(entry.boot_id)
-    return list(boots)
-
-
-def _count(store: LogStore, boot_id: str, since_ns: int | None) -> int:
-    return sum(entry.boot_id == boot_id for entry in store.read(since_ns=since_ns))
+    async for entry in store.follow(after=position or None):
+        if since_ns is None or entry.record.time_ns >= since_ns:
+            yield _to_line(entry)
 
 
 def _batched(entries: Iterator[LogEntry]) -> Iterator[list[LogEntry]]:

@@ -10,11 +10,14 @@ import structlog
 
 from volant.core.clock import Clock
 from volant.guest.collector import LogCollector
-from volant.guest.link import AgentLink, AgentState
+from volant.guest.link import AgentLink
+from volant.guest.state import AgentState
 from volant.hypervisor.driver import Ending, Instance
 from volant.observe.logstore import LogStore
 
 log = structlog.get_logger()
+
+BUG_PAUSE_S = 1.0
 
 
 class Run:
@@ -40,9 +43,8 @@ class Run:
         self._on_change = on_change
         self._connected_at: float | None = None
         self._down_since = self.tended_since
-        self._started = asyncio.Event()
         self.link = AgentLink(instance.connect_agent, secret, on_change=self._on_agent, clock=clock, client=client)
-        self._collector = LogCollector(self.link, logs, clock=clock)
+        self._collector = LogCollector(self.link, logs.begin_run(instance.machine.run_id))
 
     @property
     def agent(self) -> AgentState:
@@ -55,16 +57,21 @@ class Run:
 
     async def tend(self) -> None:
         """A task body: keeps the channel and the logs going until the VM process ends."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                link = group.create_task(self.link.run())
-                collector = group.create_task(self._collector.run())
-                self.ending = await self.instance.wait_ended()
-                link.cancel()
-                collector.cancel()
-        finally:
-            if self.ending is not None:
-                self._on_change()
+        while self.ending is None:
+            try:
+                await self._tend_once()
+            except* Exception as group:  # the edge: what goes wrong with one VM must not end the others
+                log.exception("tend_bug", name=self.instance.machine.name, exc_info=group)
+                await self._clock.sleep(BUG_PAUSE_S)
+        self._on_change()
+
+    async def _tend_once(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            link = group.create_task(self.link.run())
+            collector = group.create_task(self._collector.run())
+            self.ending = await self.instance.wait_ended()
+            link.cancel()
+            collector.cancel()
 
     def mark(self, name: str) -> None:
         self.marks.setdefault(name, self._clock.monotonic())

@@ -10,7 +10,8 @@ import structlog
 from volant.core.clock import Clock, format_time
 from volant.core.errors import GuestUnreachable, NotFound, StaleRevision
 from volant.core.vm import VM, EndRecord
-from volant.node.local import LocalNode, Run
+from volant.node.local import LocalNode
+from volant.node.run import Run
 from volant.reconcile.vm_decision import STOP_MARGIN_S
 from volant.reconcile.vm_status import project_status
 from volant.store.cache import Cache

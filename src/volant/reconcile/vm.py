@@ -13,7 +13,8 @@ from volant.core.errors import AlreadyExists, Exhausted, GuestUnreachable, Stale
 from volant.core.ids import new_run_id
 from volant.core.vm import VM, EndRecord, StartRecord, VMStatus
 from volant.hypervisor.driver import Ending
-from volant.node.local import Ended, LocalNode, Run
+from volant.node.local import Ended, LocalNode
+from volant.node.run import Run
 from volant.reconcile.backoff import Backoff
 from volant.reconcile.outcome import After, Again, Done, Outcome
 from volant.reconcile.recorder import Note, event_operation

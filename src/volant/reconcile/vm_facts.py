@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from volant.core.vm import WorkloadStatus
-from volant.node.local import Run
+from volant.node.run import Run
 from volant.reconcile.vm_status import Facts
 
 _STEPS = (("prepare", "asked", "prepared"), ("launch", "prepared", "launched"), ("boot", "launched", "hello"))

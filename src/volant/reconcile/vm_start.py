@@ -26,7 +26,8 @@ from volant.guest.document import encode_document
 from volant.hypervisor.driver import Driver
 from volant.hypervisor.machine import BlockDevice, Files, Machine, NetworkDevice
 from volant.net.fabric import Fabric
-from volant.node.local import LocalNode, Run
+from volant.node.local import LocalNode
+from volant.node.run import Run
 from volant.node.unit import read_secret
 from volant.reconcile.guest_config import DISK_SERIAL, ROOTFS_SERIAL, build_document
 from volant.reconcile.network import NetworkKeeper, plan_of

@@ -1,0 +1,202 @@
+"""The hands of one host, real or simulated as the configuration says, and what can be found out about them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from volant.artifact.store import ArtifactStore
+from volant.config import Config
+from volant.core.address import parse_subnet
+from volant.core.clock import Clock
+from volant.core.errors import InUse, VolantError
+from volant.hypervisor.driver import Driver
+from volant.hypervisor.qemu.driver import QemuDriver, open_qemu
+from volant.net.fabric import Fabric, HostFabric
+from volant.net.namespace import remove_namespace
+from volant.net.plan import NetworkPlan
+from volant.net.simulated import SimulatedFabric
+from volant.node.door import Check
+from volant.node.host import count_cores, count_memory_mib
+from volant.node.unit import Places
+from volant.volume.disk import Disks, HostDisks
+from volant.volume.simulated import SimulatedDisks
+
+log = structlog.get_logger()
+
+TOOLS = {"nft": "nftables", "ip": "iproute2", "mkfs.ext4": "e2fsprogs"}
+"""Programs that a start needs, and the Debian packages that bring them."""
+
+LITTLE_DISK_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hands:
+    driver: Driver
+    fabric: Fabric
+    disks: Disks
+    artifacts: ArtifactStore
+    places: Places
+
+
+@asynccontextmanager
+async def open_hands(config: Config, clock: Clock, *, fresh: bool) -> AsyncIterator[Hands]:
+    """Open the hands that ``config`` names.
+
+    ``fresh`` says that the registry knows no VM: a network namespace that an earlier volantd left is then made anew. On
+    leaving, the namespace is removed unless a VM still runs in it.
+    """
+    namespace = config.namespace
+    simulated = config.hypervisor == "simulated"
+    if namespace is not None and fresh and not simulated:
+        await _remove_unused(namespace)
+    hands = await build_hands(config, clock)
+    await hands.artifacts.prepare()
+    await hands.fabric.open()
+    try:
+        yield hands
+    finally:
+        await hands.fabric.close()
+        if namespace is not None and not simulated:
+            await _remove_unused(namespace)
+
+
+async def build_hands(config: Config, clock: Clock) -> Hands:
+    """The hands, not opened yet. Changes nothing outside the data directory.
+
+    Raises:
+        Unavailable: the hypervisor is not installed.
+    """
+    data = Path(config.data_dir)
+    places = Places(data=data, runtime=Path(config.runtime_dir))
+    artifacts = ArtifactStore(data / "artifacts")
+    if config.hypervisor == "simulated":
+        return Hands(
+            driver=_build_simulated(clock),
+            fabric=SimulatedFabric(),
+            disks=SimulatedDisks(),
+            artifacts=artifacts,
+            places=places,
+        )
+    driver = await open_qemu(cache_dir=data / "cache", open_artifact=artifacts.open, accelerator=config.accelerator)
+    return Hands(driver=driver, fabric=HostFabric(config.namespace), disks=HostDisks(), artifacts=artifacts, places=places)
+
+
+def _build_simulated(clock: Clock) -> Driver:
+    from volant.guest.simulated_agent import make_agent_factory
+    from volant.hypervisor.simulated import SimulatedDriver
+
+    return SimulatedDriver(clock, agent_factory=make_agent_factory(clock))
+
+
+async def _remove_unused(namespace: str) -> None:
+    try:
+        await remove_namespace(namespace)
+    except InUse as error:
+        log.info("namespace_kept", namespace=namespace, reason=str(error))
+
+
+async def check_hands(hands: Hands, config: Config, *, opened: bool = True) -> list[Check]:
+    """What works on this host, what does not, and what to do about it. Changes nothing."""
+    checks = [_check_root(), _check_memory(), _check_disk(hands.places.data)]
+    if config.hypervisor == "simulated":
+        return [*checks, Check(name="hypervisor", state="ok", message="simulated: no guest is real")]
+    checks += _check_tools()
+    checks.append(_check_tun())
+    checks += await _check_hypervisor(hands.driver)
+    if opened:
+        checks += await _check_network(hands.fabric, config)
+    return checks
+
+
+async def _check_hypervisor(driver: Driver) -> list[Check]:
+    if not isinstance(driver, QemuDriver):
+        return []
+    found = await driver.describe()
+    qemu = Check(name="hypervisor", state="ok", message=f"QEMU {found.version}")
+    if found.kvm in ("works", "off"):
+        words = "KVM works" if found.kvm == "works" else "KVM is switched off; guests are emulated"
+        return [qemu, Check(name="accelerator", state="ok", message=words)]
+    if found.kvm == "unproven":
+        words = "KVM is there and unproven; the first start of a kernel proves it by a boot"
+        return [qemu, Check(name="accelerator", state="ok", message=words)]
+    said = "KVM is absent" if found.kvm == "absent" else f"KVM {found.kvm}"
+    return [
+        qemu,
+        Check(
+            name="accelerator",
+            state="warning",
+            message=f"{said}; guests are emulated, which is slow and no isolation boundary",
+            fix="use a host with hardware virtualization, or turn nested virtualization on",
+        ),
+    ]
+
+
+def _check_root() -> Check:
+    if os.geteuid() == 0:
+        return Check(name="privileges", state="ok", message="volantd runs as root; VM processes do not")
+    return Check(name="privileges", state="failed", message="volantd does not run as root", fix="run it as root")
+
+
+def _check_memory() -> Check:
+    return Check(name="host", state="ok", message=f"{count_cores()} cores, {count_memory_mib()} MiB of memory")
+
+
+def _check_disk(data: Path) -> Check:
+    place = next(parent for parent in (data, *data.parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    words = f"{free / 1024**3:.1f} GiB free for {data}"
+    if free < LITTLE_DISK_BYTES:
+        return Check(name="disk", state="warning", message=words, fix="free some, or choose another --data-dir")
+    return Check(name="disk", state="ok", message=words)
+
+
+def _check_tools() -> list[Check]:
+    missing = {program: package for program, package in TOOLS.items() if shutil.which(program) is None}
+    if not missing:
+        return [Check(name="tools", state="ok", message=", ".join(TOOLS))]
+    return [
+        Check(
+            name="tools",
+            state="failed",
+            message=f"not installed: {', '.join(missing)}",
+            fix=f"apt-get install {' '.join(sorted(set(missing.values())))}",
+        )
+    ]
+
+
+def _check_tun() -> Check:
+    if Path("/dev/net/tun").exists():
+        return Check(name="tun", state="ok", message="/dev/net/tun is there")
+    return Check(name="tun", state="failed", message="/dev/net/tun is absent", fix="modprobe tun")
+
+
+async def _check_network(fabric: Fabric, config: Config) -> list[Check]:
+    subnet = parse_subnet(config.subnet)
+    plan = NetworkPlan(bridge=config.bridge, gateway=subnet.gateway, prefix_length=subnet.prefix_length)
+    try:
+        collisions = await fabric.find_collisions(plan)
+        drops = await fabric.find_forward_drops()
+    except VolantError as error:
+        return [Check(name="network", state="failed", message=str(error), fix=error.hint or "")]
+    found: list[Check] = []
+    if collisions:
+        found.append(
+            Check(
+                name="subnet",
+                state="warning",
+                message=f"{config.subnet} overlaps with {'; '.join(collisions)}",
+                fix="choose another with --subnet",
+            )
+        )
+    else:
+        where = f"namespace {config.namespace}" if config.namespace else "the host's own namespace"
+        found.append(Check(name="subnet", state="ok", message=f"{config.subnet} on {config.bridge} in {where}"))
+    found += [Check(name="forwarding", state="warning", message=drop, fix=f"let {config.bridge} pass there") for drop in drops]
+    return found
