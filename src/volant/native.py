@@ -1,4 +1,4 @@
-"""Where the programs written in C are: kestrel, the guest's PID 1, and the holder, each VM's parent."""
+"""Where the programs written in C are: kestrel, the guest's PID 1, the holder, each VM's parent, and tsc, a stopwatch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 from volant.core.errors import Unavailable
 
-NativeName = Literal["kestrel", "holder"]
+NativeName = Literal["kestrel", "holder", "tsc"]
 
 
 def find_native(name: NativeName, *, architecture: str | None = None) -> Path:

@@ -1,0 +1,124 @@
+"""One running VM process, launched or adopted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from volant.core.errors import GuestUnreachable, HostError
+from volant.hypervisor.driver import Ending
+from volant.hypervisor.machine import Machine, Unit
+from volant.hypervisor.qemu.ending import explain_death, explain_stop, read_ending, write_ending
+from volant.hypervisor.qemu.monitor import Monitor, Stop
+from volant.hypervisor.qemu.process import Process
+from volant.hypervisor.qemu.socket import AGENT, connect_socket, remove_sockets
+
+CONNECT_TIMEOUT_S = 1.0
+LAST_WORDS_S = 2.0
+"""What the holder may take to write its record once the VM process is dead; it needs a millisecond."""
+
+KILLED_S = 10.0
+
+
+class QemuInstance:
+    """Implements ``Instance``. The process is watched by pidfd; the monitor only adds how a guest stopped."""
+
+    def __init__(
+        self, unit: Unit, machine: Machine, process: Process, holder: Process, monitor: Monitor, started_at: float
+    ) -> None:
+        self._unit = unit
+        self._machine = machine
+        self._process = process
+        self._holder = holder
+        self._monitor = monitor
+        self._started_at = started_at
+        self._ending = read_ending(unit.state, machine.run_id)
+        self._is_killed = False
+        self._watching = asyncio.Lock()
+
+    @property
+    def machine(self) -> Machine:
+        return self._machine
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def started_at(self) -> float:
+        return self._started_at
+
+    async def wait_ended(self) -> Ending:
+        # One of the waiters watches; when it is cancelled the next takes over.
+        async with self._watching:
+            return self._ending or self._settle(await self._watch())
+
+    async def connect_agent(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._process.is_dead:
+            raise GuestUnreachable("the VM process has ended")
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                return await asyncio.open_unix_connection(sock=connect_socket(self._unit.sockets, AGENT))
+        except (OSError, TimeoutError) as error:
+            raise GuestUnreachable(f"the VM process does not accept a connection to the agent: {error}") from error
+
+    async def destroy(self) -> None:
+        if self._ending is None and not self._process.is_dead:
+            self._is_killed = True
+        self._process.kill()
+        await self._reap(self._process)
+        try:
+            async with asyncio.timeout(LAST_WORDS_S):
+                await self._holder.wait_dead()
+        except TimeoutError:
+            self._holder.kill()
+            await self._reap(self._holder)
+        self._settle(self._ending or await self._explain_death())
+        await self._monitor.close()
+        remove_sockets(self._unit.sockets)
+
+    async def close(self) -> None:
+        await self._monitor.close()
+        self._process.close()
+        self._holder.close()
+
+    async def _watch(self) -> Ending:
+        stopped: list[Stop] = []
+
+        async def watch_monitor() -> None:
+            stopped.append(await self._monitor.wait_stopped())
+
+        async with asyncio.TaskGroup() as group:
+            tasks = {group.create_task(self._process.wait_dead()), group.create_task(watch_monitor())}
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                task.cancel()
+        if stopped:
+            return explain_stop(stopped[0], self._unit.state)
+        return await self._explain_death()
+
+    async def _explain_death(self) -> Ending:
+        if self._is_killed:
+            return Ending(kind="killed", message="the VM process was ended by volantd")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                await self._holder.wait_dead()
+        return explain_death(self._unit.state, self._holder.pid)
+
+    def _settle(self, ending: Ending) -> Ending:
+        if self._ending is None:
+            self._ending = ending
+            # A VM that is being deleted has no directory any more, and a full disk changes nothing about how it ended.
+            with contextlib.suppress(HostError):
+                write_ending(self._unit.state, self._machine.run_id, ending)
+        return self._ending
+
+    async def _reap(self, process: Process) -> None:
+        try:
+            async with asyncio.timeout(KILLED_S):
+                await process.wait_dead()
+        except TimeoutError as error:
+            raise HostError(
+                f"process {process.pid} of {self._machine.name} did not end within {KILLED_S:g} s of SIGKILL",
+                hint="it hangs in the kernel, most often on a disk or network file system that does not answer",
+            ) from error
