@@ -12,7 +12,7 @@ from typing import Any
 import click
 import msgspec
 
-from volant.cli.failure import FAILED
+from volant.cli.failure import FAILED, printable
 from volant.cli.output import print_document
 from volant.cli.session import Ended, Session, pass_session
 from volant.core.errors import CommandFailed, Forbidden, HostError, Unavailable
@@ -55,7 +55,7 @@ def _print_checks(items: list[dict[str, Any]]) -> None:
     marks = {"ok": "ok", "warning": "warn", "failed": "FAIL"}
     width = max((len(str(item["name"])) for item in items), default=0)
     for item in items:
-        click.echo(f"{marks.get(item['state'], item['state']):<4}  {item['name']:<{width}}  {item['message']}")
+        click.echo(f"{marks.get(item['state'], item['state']):<4}  {item['name']:<{width}}  {printable(item['message'])}")
         if item.get("fix"):
             click.echo(f"{'':<4}  {'':<{width}}  -> {item['fix']}")
     failed = sum(item["state"] == "failed" for item in items)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from volant.cli.failure import printable
 from volant.cli.output import print_document, print_line_document
 from volant.cli.session import Session, complete_vms, pass_session
 from volant.core.event import Event
@@ -49,4 +50,4 @@ def _print(event: Event, as_json: bool) -> None:
     at = parse_time(spec.at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     often = f" (×{spec.count})" if spec.count > 1 else ""
     about = f"{spec.about_kind.lower()}/{spec.about_name}"
-    click.echo(f"{at}  {spec.type:<7}  {about:<20}  {spec.reason:<18}  {spec.message}{often}")
+    click.echo(f"{at}  {spec.type:<7}  {about:<20}  {spec.reason:<18}  {printable(spec.message)}{often}")

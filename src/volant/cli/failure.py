@@ -19,10 +19,15 @@ def exit_code_of(error: VolantError) -> int:
     return FAILED
 
 
+def printable(text: str) -> str:
+    """One line of ``text`` without control characters: a message may hold what a guest wrote, and terminals obey."""
+    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
+
+
 def print_error(message: str, hint: str | None = None) -> None:
-    click.echo(f"volar: {' '.join(message.split())}", err=True)
+    click.echo(f"volar: {printable(message)}", err=True)
     if hint:
-        click.echo(f"  hint: {' '.join(hint.split())}", err=True)
+        click.echo(f"  hint: {printable(hint)}", err=True)
 
 
 def print_volant_error(error: VolantError) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from volant.cli.failure import printable
 from volant.core.resource import Resource, to_wire
 
 
@@ -60,12 +61,14 @@ def print_resources(
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Columns two spaces apart, as wide as their widest cell; the last is not padded."""
-    lines = [list(header), *([_clean(cell) for cell in row] for row in rows)]
+    lines = [list(header), *([printable(cell) or "-" for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     for line in lines:
         padded = [cell.ljust(width) for cell, width in zip(line[:-1], widths[:-1], strict=True)]
         click.echo("  ".join([*padded, line[-1]]).rstrip())
 
 
-def _clean(cell: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in cell) or "-"
+def print_fields(fields: Iterable[tuple[str, str]]) -> None:
+    """One field a line, its value where all values begin."""
+    for field, value in fields:
+        click.echo(f"{field + ':':<12} {printable(value)}")

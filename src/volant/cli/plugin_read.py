@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from volant.cli.failure import exit_code_of, print_volant_error
-from volant.cli.output import format_option, print_document, print_resources
+from volant.cli.output import format_option, print_document, print_fields, print_resources
 from volant.cli.session import Ended, Session, complete_plugins, pass_session
 from volant.core.duration import format_age
 from volant.core.errors import VolantError
@@ -43,8 +43,7 @@ def show(session: Session, name: str, manifest_only: bool, output: str) -> None:
     elif output == "name":
         click.echo(plugin.name)
     else:
-        for field, value in _describe(plugin):
-            click.echo(f"{field + ':':<12} {value}")
+        print_fields(_describe(plugin))
 
 
 @click.command(epilog="\b\nExamples:\n  volar plugins remove nginx")

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 
 import click
 
+from volant.cli.failure import printable
+
 Say = Callable[[str], None]
 
 
@@ -21,7 +23,7 @@ def show_progress(quiet: bool = False) -> Iterator[Say]:
         from rich.text import Text
 
         with Console(stderr=True).status("") as status:
-            yield lambda text: status.update(Text(text))
+            yield lambda text: status.update(Text(printable(text)))
     else:
         yield _line_printer()
 
@@ -32,7 +34,7 @@ def _line_printer() -> Say:
     def say(text: str) -> None:
         nonlocal last
         if text != last:
-            click.echo(text, err=True)
+            click.echo(printable(text), err=True)
             last = text
 
     return say

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import click
 
-from volant.cli.output import format_option, print_document, print_resources
+from volant.cli.output import format_option, print_document, print_fields, print_resources
 from volant.cli.session import Session, complete_vms, pass_session
 from volant.core.duration import format_age
 from volant.core.moment import parse_time
@@ -61,8 +61,7 @@ def get(session: Session, name: str, output: str) -> None:
     elif output == "name":
         click.echo(vm.name)
     else:
-        for field, value in _describe(vm, output == "wide"):
-            click.echo(f"{field + ':':<12} {value}")
+        print_fields(_describe(vm, output == "wide"))
 
 
 def _tabulate(vms: Sequence[VM], wide: bool) -> tuple[Sequence[str], Iterable[Sequence[str]]]:

@@ -7,7 +7,7 @@ from collections import deque
 
 import click
 
-from volant.cli.failure import FAILED, print_error
+from volant.cli.failure import FAILED, print_error, printable
 from volant.cli.progress import Say
 from volant.client.client import Client
 from volant.core.condition import is_true
@@ -91,7 +91,7 @@ def tell_failure(client: Client, vm: VM) -> int:
 
 def _last_log_lines(client: Client, name: str) -> list[str]:
     with contextlib.suppress(VolantError):
-        return [_printable(str(line["text"])) for line in client.vms.logs(name, tail=LAST_LINES)]
+        return [printable(str(line["text"])) for line in client.vms.logs(name, tail=LAST_LINES)]
     return []
 
 
@@ -99,9 +99,5 @@ def _last_console_lines(client: Client, name: str) -> list[str]:
     content = b""
     with contextlib.suppress(VolantError):
         content = b"".join(client.vms.console(name, tail_bytes=CONSOLE_TAIL_BYTES))
-    lines = (_printable(line) for line in content.decode("utf-8", "replace").splitlines())
+    lines = (printable(line) for line in content.decode("utf-8", "replace").splitlines())
     return list(deque((line for line in lines if line), LAST_LINES))
-
-
-def _printable(text: str) -> str:
-    return "".join(c for c in text if c.isprintable()).rstrip()

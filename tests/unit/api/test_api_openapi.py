@@ -1,0 +1,95 @@
+"""The OpenAPI document says what really crosses the API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from volant.api.app import HANDLERS
+from volant.api.openapi import build_document, problems_of
+from volant.api.vms import CREATE
+from volant.client.connection import Connection
+from volant.core.errors import AlreadyExists, Forbidden, InvalidInput, Malformed, TimedOut, TooLarge, WrongMediaType
+
+from .served import Served
+
+DOCUMENT = build_document(HANDLERS, "0")
+SCHEMAS = DOCUMENT["components"]["schemas"]
+
+
+def _check(value: Any, schema: dict[str, Any], where: str) -> None:
+    """Enough of JSON Schema (2020-12) for the documents of this API."""
+    if "$ref" in schema:
+        return _check(value, SCHEMAS[schema["$ref"].rpartition("/")[2]], where)
+    if "anyOf" in schema:
+        kinds = [option for option in schema["anyOf"] if (option.get("type") == "null") == (value is None)]
+        assert kinds, where
+        return None if value is None else _check(value, kinds[0], where)
+    if "const" in schema:
+        assert value == schema["const"], where
+    if "enum" in schema:
+        assert value in schema["enum"], where
+    types = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "null": type(None)}
+    assert isinstance(value, types.get(schema.get("type", ""), object)), (where, value)
+    if schema.get("type") == "object":
+        properties = schema.get("properties", {})
+        assert set(schema.get("required", [])) <= set(value), where
+        rest = schema.get("additionalProperties", True)
+        for name, item in value.items():
+            if name in properties:
+                _check(item, properties[name], f"{where}.{name}")
+            else:
+                assert rest is not False, f"{where}.{name}"
+                if isinstance(rest, dict):
+                    _check(item, rest, f"{where}.{name}")
+    if schema.get("type") == "array":
+        for item in value:
+            _check(item, schema["items"], f"{where}[]")
+    return None
+
+
+def _schema(path: str, method: str, status: int) -> dict[str, Any]:
+    found: dict[str, Any] = DOCUMENT["paths"][path][method]["responses"][str(status)]["content"]["application/json"]["schema"]
+    return found
+
+
+def test_answers_are_what_the_document_says(served: Served, api: Connection) -> None:
+    made = api.request("POST", "/api/v1/vms", document={"name": "web", "plugin": "nginx"})
+    _check(made.json(), _schema("/api/v1/vms", "post", 201), "VM")
+    served.run(served.plane.make_ready("web"))
+    served.run(served.plane.events.record("web", "Ready", "it is"))
+    for path in (
+        "/api/v1/vms",
+        "/api/v1/vms/{name}",
+        "/api/v1/plugins",
+        "/api/v1/events",
+        "/api/v1/system/checks",
+        "/api/v1/system/summary",
+        "/healthz",
+    ):
+        _check(api.get_json(path.replace("{name}", "web")), _schema(path, "get", 200), path)
+    _check(api.request("POST", "/api/v1/system/drain").json(), _schema("/api/v1/system/drain", "post", 200), "drained")
+    _check(api.request("DELETE", "/api/v1/vms/web").json(), _schema("/api/v1/vms/{name}", "delete", 202), "deleted")
+
+
+def test_the_checker_of_these_tests_can_fail(api: Connection) -> None:
+    made = api.request("POST", "/api/v1/vms", document={"name": "web", "plugin": "nginx"}).json()
+    for broken in ({**made, "surprise": 1}, {**made, "cpu_cores": "1"}, {key: made[key] for key in made if key != "uid"}):
+        with pytest.raises(AssertionError):
+            _check(broken, SCHEMAS["VM"], "VM")
+
+
+def test_what_refuses_unknown_fields_says_so() -> None:
+    for name in ("VM", "VMWanted", "Plugin", "Event", "ExecRequest"):
+        assert SCHEMAS[name]["additionalProperties"] is False, name
+    assert set(SCHEMAS["VMWanted"]["required"]) == {"name", "plugin"}
+    assert SCHEMAS["VMStatus"].get("additionalProperties", True) is True
+
+
+def test_every_error_of_a_route_stands_in_its_answers() -> None:
+    assert {AlreadyExists, InvalidInput, Malformed, WrongMediaType, TooLarge, TimedOut, Forbidden} <= set(problems_of(CREATE))
+    answers = DOCUMENT["paths"]["/api/v1/vms"]["post"]["responses"]
+    assert {"201", "400", "403", "409", "413", "415", "422", "500", "503", "504"} == set(answers)
+    assert "already_exists" in answers["409"]["description"]
+    assert "403" not in DOCUMENT["paths"]["/healthz"]["get"]["responses"]
