@@ -8,7 +8,11 @@ import itertools
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-_SETTLING_TURNS = 10
+_QUIET_TURNS = 3
+"""Turns of the event loop without any work, so that what lies in a socket has been noticed."""
+
+_SETTLING_TURNS = 200
+"""Not to wait for ever for those that never rest."""
 
 
 class SimulatedClock:
@@ -54,6 +58,12 @@ class SimulatedClock:
         await self._settle()
 
     async def _settle(self) -> None:
-        # What was woken runs, wakes others and reaches its next wait within a few turns of the loop.
+        """Return once everybody waits for the clock, or for something that is not of this event loop."""
+        # The queue of callbacks is the only thing that tells a loop at rest from one with work to do.
+        ready = getattr(asyncio.get_running_loop(), "_ready", ())
+        quiet = 0
         for _ in range(_SETTLING_TURNS):
             await asyncio.sleep(0)
+            quiet = 0 if ready else quiet + 1
+            if quiet >= _QUIET_TURNS:
+                return

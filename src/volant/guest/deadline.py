@@ -11,24 +11,29 @@ from volant.core.clock import Clock
 T = TypeVar("T")
 
 
-async def race(work: Coroutine[Any, Any, T], alarm: Coroutine[Any, Any, None]) -> T:
-    """What ``work`` returns or raises when it ends first; the other is cancelled and awaited.
+async def first_of(*works: Coroutine[Any, Any, T]) -> T:
+    """What the first of ``works`` to end returns or raises; the others are cancelled and awaited.
 
-    Raises:
-        TimeoutError: ``alarm`` ended first.
+    A task group would do, but for its loss of a cancellation that comes in the moment in which a task of it fails.
     """
-    working = asyncio.ensure_future(work)
-    waiting = asyncio.ensure_future(alarm)
+    tasks = [asyncio.ensure_future(work) for work in works]
     try:
-        await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        waiting.result()
-        raise TimeoutError
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(task for task in tasks if task in done).result()
     finally:
-        working.cancel()
-        waiting.cancel()
-        await asyncio.gather(working, waiting, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def race(work: Coroutine[Any, Any, T], alarm: Coroutine[Any, Any, None]) -> T:
+    """What ``work`` returns or raises when it ends first, or at once with the alarm. Raises TimeoutError when ``alarm`` does."""
+
+    async def ring() -> T:
+        await alarm
+        raise TimeoutError
+
+    return await first_of(work, ring())
 
 
 async def within(clock: Clock, timeout_s: float, work: Coroutine[Any, Any, T]) -> T:

@@ -12,6 +12,8 @@ from msgspec import Meta
 
 from volant.core.errors import InvalidInput
 from volant.core.ids import Digest
+from volant.guest.breach import Breach
+from volant.guest.message import decode_body
 
 Text = Annotated[str, Meta(pattern=r"^[^\x00]*\Z")]
 Word = Annotated[str, Meta(pattern=r"^[^\x00]+\Z")]
@@ -114,8 +116,8 @@ def decode_document(content: bytes) -> Document:
         InvalidInput: ``field`` names the member at fault, such as ``workloads[0].argv``; empty when it is no document.
     """
     try:
-        raw = msgspec.json.decode(content)
-        if isinstance(raw, dict) and "version" not in raw:
+        raw = decode_body(content)
+        if "version" not in raw:
             raise InvalidInput("version is missing from the configuration document", field="version")
         document = msgspec.convert(raw, Document)
     except msgspec.ValidationError as error:
@@ -124,9 +126,10 @@ def decode_document(content: bytes) -> Document:
         missing = re.match(r"Object missing required field `(\w+)`", what)
         if missing:
             field = f"{field}.{missing.group(1)}".removeprefix(".")
+        field = re.sub(r"(\.argv)\[\d+\]$", r"\1", field)
         raise InvalidInput(f"{field or 'the configuration document'}: {what}", field=field) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"the configuration document is no JSON: {error}", field="") from error
+    except Breach as error:
+        raise InvalidInput("the configuration document is no JSON object", field="") from error
     _check_network(document.network)
     _check_root(document.root)
     _check_workload(document.workloads[0])

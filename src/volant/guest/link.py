@@ -12,7 +12,7 @@ from volant.core.clock import Clock
 from volant.core.errors import GuestUnreachable, TimedOut, VolantError
 from volant.guest.breach import Breach, SessionOver
 from volant.guest.control import Control
-from volant.guest.deadline import within
+from volant.guest.deadline import first_of, within
 from volant.guest.document import digest_document
 from volant.guest.exec import ExecStream
 from volant.guest.frame import GoAwayCode
@@ -82,24 +82,23 @@ class AgentLink:
         failures = unanswered = 0
         while True:
             began_s = self.clock.monotonic()
+            pause_s = 0.0
             try:
                 await self._run_session(unanswered)
             except Unanswered as over:
                 # Waiting for the answer was the delay; the other secret is tried at once.
                 unanswered += 1
-                self._publish_down(str(over))
-                continue
+                reason = str(over)
             except NotTaken as over:
-                self._publish_down(str(over))
-                continue
+                reason = str(over)
             except (SessionOver, VolantError) as over:
                 reason = str(over)
-            if self._greeted.is_set():
-                unanswered = 0
-            lasted_s = self.clock.monotonic() - began_s
-            failures = 1 if self._greeted.is_set() and lasted_s >= LASTING_S else failures + 1
+                is_lasting = self._greeted.is_set() and self.clock.monotonic() - began_s >= LASTING_S
+                failures = 1 if is_lasting else failures + 1
+                unanswered = 0 if self._greeted.is_set() else unanswered
+                pause_s = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2 ** min(failures - 1, 16))
             self._publish_down(reason)
-            await self.clock.sleep(min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2 ** min(failures - 1, 16)))
+            await self.clock.sleep(pause_s)
 
     async def wait_for(self, predicate: Callable[[AgentState], bool], timeout_s: float | None) -> AgentState:
         """The first state that ``predicate`` holds for; now, if it does already. ``None`` waits without limit.
@@ -215,24 +214,16 @@ class AgentLink:
         stream = session.open_stream()
         control = Control(stream, self.clock, take_notice=self._take_notice, publish=self._publish)
         self._control, self._session = control, session
-        cause: SessionOver | None = None
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(session.receive(first))
-                tasks.create_task(session.keep_alive())
-                tasks.create_task(control.follow())
-                tasks.create_task(self._expect_hello())
-                await stream.write(encode_message(OpenControl(client=self._client)))
-        except* (SessionOver, GuestUnreachable) as group:
-            cause = _find_cause(group)
-        if cause is not None:
-            raise cause
+        await first_of(
+            control.follow(encode_message(OpenControl(client=self._client))), session.receive(first), self._watch(session)
+        )
 
-    async def _expect_hello(self) -> None:
+    async def _watch(self, session: Session) -> None:
         try:
             await within(self.clock, HELLO_TIMEOUT_S, self._greeted.wait())
         except TimeoutError as error:
             raise SessionOver(f"the guest's agent did not say hello within {HELLO_TIMEOUT_S:g} s") from error
+        await session.keep_alive()
 
     def _take_notice(self, content: dict[str, Any]) -> None:
         changed = apply_notice(self._next_state, content, greeted=self._greeted.is_set())
@@ -313,11 +304,3 @@ def _convert_or_reset(stream: Stream, answer: dict[str, Any], type_: type[T], do
     except GuestUnreachable:
         stream.reset()
         raise
-
-
-def _find_cause(group: BaseExceptionGroup[BaseException]) -> SessionOver:
-    """The first thing that went wrong; what else failed did so because of it."""
-    first: BaseException = group
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    return first if isinstance(first, SessionOver) else SessionOver(str(first))

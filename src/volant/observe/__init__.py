@@ -1,0 +1,1 @@
+"""What was seen: the logs of workloads, kept bounded on disk."""
