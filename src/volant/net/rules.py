@@ -73,9 +73,7 @@ def _build_inet(plans: Sequence[NetworkPlan]) -> Iterator[Expression]:
     yield _set("inet", "same", ["ifname", "ifname"], [_concat(bridge, bridge) for bridge in bridges])
     yield _set("inet", "gateways", ["ifname", "ipv4_addr"], [_concat(plan.bridge, str(plan.gateway)) for plan in plans])
     yield _set("inet", "subnets", "ipv4_addr", [_prefix(plan) for plan in plans], interval=True)
-    yield _set(
-        "inet", "guests", ["ifname", "ipv4_addr"], [_concat(plan.bridge, _prefix(plan)) for plan in plans], interval=True
-    )
+    yield _set("inet", "guests", ["ifname", "ipv4_addr"], [_concat(plan.bridge, _prefix(plan)) for plan in plans], interval=True)
 
     # A frame to a group that bridges do not forward (IEEE 802.1Q, table 8-1) is handed to the host as if it had come in by the
     # tap itself, past every rule for bridges.

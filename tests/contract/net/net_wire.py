@@ -51,6 +51,15 @@ def arp_reply(sender_mac: str, sender_ip: str, target_mac: str, target_ip: str) 
     return fixed + mac_bytes(sender_mac) + IPv4Address(sender_ip).packed + mac_bytes(target_mac) + IPv4Address(target_ip).packed
 
 
+def router_advertisement(payload: bytes) -> bytes:
+    """From fe80::1 to all nodes, with ``payload`` in an option (RFC 4861, section 4.2)."""
+    option = payload + bytes(-(len(payload) + 2) % 8)
+    message = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + bytes([200, (len(option) + 2) // 8]) + option
+    addresses = bytes.fromhex("fe80" + "00" * 13 + "01" + "ff02" + "00" * 13 + "01")
+    check = checksum(addresses + struct.pack("!II", len(message), 58) + message)
+    return struct.pack("!IHBB", 6 << 28, len(message), 58, 255) + addresses + message[:2] + struct.pack("!H", check) + message[4:]
+
+
 class Guest:
     """What stands where a VM would: one end of a tap, and addresses of its own that it may choose to lie about."""
 

@@ -1,0 +1,1 @@
+"""The hand that keeps kernels, initramfs and rootfs images by their digest."""

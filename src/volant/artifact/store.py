@@ -1,0 +1,266 @@
+"""Files named by the sha256 of their content: written once, verified, shared by every VM that was made from them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
+
+from volant.core.errors import ChecksumMismatch, DiskFull, HostError, NotFound, TooLarge
+from volant.core.ids import Digest, check_digest
+
+MAX_BYTES = 64 * 1024**3
+BATCH_BYTES = 1024 * 1024
+"""Written and hashed at a time: a hop to a thread costs too much for each piece that a network brings."""
+
+FILES = "sha256"
+ARRIVING = "arriving"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Stamp(NamedTuple):
+    """What changes when a file's content may have changed."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class ArtifactStore:
+    """Keeps ``ROOT/sha256/ab/<64 hexadecimal digits>``.
+
+    Files are 0444 in directories that only root can enter: a VM process, which has no name to open, reopens the descriptor
+    it was given by /proc/self/fd, where only the file's own mode counts.
+    ``before`` is called with each step's name before it and may raise: create, write, sync, rename.
+    """
+
+    def __init__(self, root: Path, *, before: Callable[[str], None] = lambda step: None) -> None:
+        self._root = root
+        self._before = before
+        self._verdicts: dict[Digest, tuple[_Stamp, bool]] = {}
+        self._verifying: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
+
+    async def prepare(self) -> None:
+        """Make the directories and remove what interrupted uploads left. For the store's one owner, before anything else."""
+        with _explain(self._root):
+            await asyncio.to_thread(self._prepare)
+
+    async def put(self, content: AsyncIterator[bytes], digest: Digest, max_bytes: int = MAX_BYTES) -> int:
+        """Keep ``content``, streamed, and return its size in bytes. The same content may be put by many at once.
+
+        Raises:
+            ChecksumMismatch: it is not what ``digest`` says. TooLarge: it has more than ``max_bytes``. DiskFull: no room.
+            Whatever ``content`` raises. In each case nothing of it is kept.
+        """
+        path = self._path(digest)
+        arriving = self._root / ARRIVING / secrets.token_hex(16)
+        self._before("create")
+        with _explain(arriving):
+            descriptor = os.open(arriving, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            size, found = await self._write(content, descriptor, arriving, max_bytes)
+            if found != digest:
+                raise ChecksumMismatch(f"{size} bytes came for {digest}, and they are {found}", hint="send the file again")
+            if not await self._is_whole(digest):
+                with _explain(path):
+                    self._before("sync")
+                    await _finish_in_thread(_make_lasting, descriptor)
+                    self._before("rename")
+                    stamp = await _finish_in_thread(_publish, descriptor, arriving, path)
+                self._verdicts[digest] = (stamp, True)
+        finally:
+            arriving.unlink(missing_ok=True)
+            os.close(descriptor)
+        return size
+
+    def has(self, digest: Digest) -> bool:
+        return self.size(digest) is not None
+
+    def size(self, digest: Digest) -> int | None:
+        """Bytes, or ``None`` when it is not here. One known to be damaged counts as not here, so that it is sent again."""
+        path = self._path(digest)
+        with _explain(path):
+            try:
+                stamp = _stamp(path.stat())
+            except FileNotFoundError:
+                return None
+        return None if self._verdicts.get(digest) == (stamp, False) else stamp.size
+
+    def open(self, digest: Digest) -> int:
+        """A descriptor of the caller's for reading, not inherited by programs that are started. Raises NotFound."""
+        path = self._path(digest)
+        with _explain(path):
+            try:
+                return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError as error:
+                raise _not_found(digest) from error
+
+    async def verify(self, digest: Digest) -> None:
+        """Read the file and compare, unless that was done since it last changed. Many may ask at once; it is read once.
+
+        Raises:
+            ChecksumMismatch: it is damaged. NotFound: it is not here.
+        """
+        path = self._path(digest)
+        async with self._verifying.setdefault(digest, asyncio.Lock()):
+            with _explain(path):
+                try:
+                    stamp = _stamp(path.stat())
+                    known = self._verdicts.get(digest)
+                    if known is None or known[0] != stamp:
+                        stamp, found = await asyncio.to_thread(_read_digest, path)
+                        known = self._verdicts[digest] = (stamp, found == digest)
+                except FileNotFoundError as error:
+                    raise _not_found(digest) from error
+        if not known[1]:
+            raise ChecksumMismatch(f"artifact {digest} at {path} is damaged", hint="install its plugin again")
+
+    async def list(self) -> dict[Digest, int]:
+        """Every artifact here with its size in bytes."""
+        with _explain(self._root):
+            return await asyncio.to_thread(lambda: {digest: found.st_size for digest, found in self._walk()})
+
+    async def remove(self, digest: Digest) -> None:
+        """Do nothing when it is not here. Who has it open keeps it."""
+        path = self._path(digest)
+        with _explain(path):
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+        self._verdicts.pop(digest, None)
+
+    async def sweep(self, keep: AbstractSet[Digest], unused_since: float) -> set[Digest]:
+        """Remove all but ``keep`` and what came after ``unused_since`` (seconds since 1970), and return what went.
+
+        An upload comes before the plugin that names it, so the newest are nobody's for a while.
+        """
+        with _explain(self._root):
+            found = await asyncio.to_thread(lambda: list(self._walk()))
+        gone = {digest for digest, status in found if digest not in keep and status.st_ctime < unused_since}
+        for digest in gone:
+            await self.remove(digest)
+        return gone
+
+    async def _is_whole(self, digest: Digest) -> bool:
+        try:
+            await self.verify(digest)
+        except (NotFound, ChecksumMismatch):
+            return False
+        return True
+
+    def _path(self, digest: Digest) -> Path:
+        name = check_digest(digest, "digest").removeprefix("sha256:")
+        return self._root / FILES / name[:2] / name
+
+    def _prepare(self) -> None:
+        self._root.mkdir(parents=True, exist_ok=True)
+        for directory in (self._root, self._root / FILES, self._root / ARRIVING):
+            directory.mkdir(mode=0o700, exist_ok=True)
+            directory.chmod(0o700)
+        for left in (self._root / ARRIVING).iterdir():
+            left.unlink()
+
+    def _walk(self) -> Iterator[tuple[Digest, os.stat_result]]:
+        for path in (self._root / FILES).glob("??/*"):
+            try:
+                yield check_digest(f"sha256:{path.name}"), path.stat()
+            except FileNotFoundError:
+                continue  # removed meanwhile
+
+    async def _write(self, content: AsyncIterator[bytes], descriptor: int, path: Path, max_bytes: int) -> tuple[int, Digest]:
+        hasher = hashlib.sha256()
+        batch = bytearray()
+        size = 0
+
+        def flush(taken: bytes) -> None:
+            hasher.update(taken)
+            _write_all(descriptor, taken)
+
+        async for chunk in content:
+            size += len(chunk)
+            if size > max_bytes:
+                raise TooLarge(f"the file has more than {max_bytes} bytes")
+            batch += chunk
+            if len(batch) >= BATCH_BYTES:
+                await self._flush(flush, batch, path)
+        await self._flush(flush, batch, path)
+        return size, Digest(f"sha256:{hasher.hexdigest()}")
+
+    async def _flush(self, flush: Callable[[bytes], None], batch: bytearray, path: Path) -> None:
+        with _explain(path):
+            self._before("write")
+            await _finish_in_thread(flush, bytes(batch))
+        batch.clear()
+
+
+async def _finish_in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Like ``asyncio.to_thread``, but when cancelled wait for the thread: what it uses is about to be closed."""
+    working = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        raise
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _make_lasting(descriptor: int) -> None:
+    os.fchmod(descriptor, 0o444)
+    os.fsync(descriptor)
+
+
+def _publish(descriptor: int, arriving: Path, path: Path) -> _Stamp:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    arriving.replace(path)
+    for directory in (path.parent, path.parent.parent):
+        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+    return _stamp(os.fstat(descriptor))
+
+
+def _read_digest(path: Path) -> tuple[_Stamp, Digest]:
+    with path.open("rb") as stream:
+        # Taken before reading: what is changed meanwhile is read again the next time.
+        stamp = _stamp(os.fstat(stream.fileno()))
+        return stamp, Digest(f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}")
+
+
+def _stamp(found: os.stat_result) -> _Stamp:
+    return _Stamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _not_found(digest: Digest) -> NotFound:
+    return NotFound(f"artifact {digest} is not here", hint="install the plugin that names it again")
+
+
+@contextmanager
+def _explain(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            directory = next(parent for parent in path.parents if parent.exists())
+            found = os.statvfs(directory)
+            raise DiskFull(
+                f"no room for {path}: {found.f_bavail * found.f_frsize // 1024**2} MiB are free",
+                hint=f"free some space on the file system of {directory}",
+            ) from error
+        raise HostError(f"{path}: {error.strerror}") from error

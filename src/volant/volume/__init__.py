@@ -1,0 +1,1 @@
+"""The hand that makes disks on this host."""

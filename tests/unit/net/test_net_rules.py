@@ -1,0 +1,122 @@
+"""The rules as data. What they do to packets is told by tests/contract/net."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from ipaddress import IPv4Address
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from volant.net.plan import NetworkPlan
+from volant.net.rules import DIGEST_PREFIX, Port, Ruleset, build_rules
+
+PLAN = NetworkPlan(bridge="vbr0", gateway=IPv4Address("192.168.127.1"), prefix_length=24)
+OTHER = NetworkPlan(bridge="vbr1", gateway=IPv4Address("10.1.0.1"), prefix_length=16)
+PORTS = [Port(tap=f"vt-{i:012x}", bridge="vbr0", mac=f"02:00:00:00:00:{i:02x}", ip=f"192.168.127.{i}") for i in range(2, 20)]
+
+
+def commands(ruleset: Ruleset, verb: str, what: str) -> list[dict[str, Any]]:
+    document = json.loads(ruleset.encode())["nftables"]
+    return [command[verb][what] for command in document if what in command.get(verb, {})]
+
+
+def elements(ruleset: Ruleset, name: str) -> list[Any]:
+    [found] = [each.get("elem", []) for each in commands(ruleset, "add", "set") if each["name"] == name]
+    return list(found)
+
+
+def test_every_port_may_send_as_itself_only() -> None:
+    assert elements(build_rules([PLAN], PORTS), "senders") == [{"concat": [port.tap, port.mac, port.ip]} for port in PORTS]
+
+
+def test_networks_stand_in_sets() -> None:
+    ruleset = build_rules([PLAN, OTHER], PORTS)
+    assert elements(ruleset, "bridges") == ["vbr0", "vbr1"]
+    assert elements(ruleset, "gateways") == [{"concat": ["vbr0", "192.168.127.1"]}, {"concat": ["vbr1", "10.1.0.1"]}]
+    assert elements(ruleset, "subnets") == [
+        {"prefix": {"addr": "192.168.127.0", "len": 24}},
+        {"prefix": {"addr": "10.1.0.0", "len": 16}},
+    ]
+
+
+def test_more_ports_and_networks_are_no_more_rules() -> None:
+    few, many = build_rules([PLAN], PORTS[:1]), build_rules([PLAN, OTHER], PORTS)
+    assert commands(few, "add", "rule") == commands(many, "add", "rule")
+
+
+def test_tables_are_made_anew_before_anything_is_put_into_them() -> None:
+    document = json.loads(build_rules([PLAN], PORTS).encode())["nftables"]
+    first = [(verb, body["table"]["family"]) for command in document[:6] for verb, body in command.items()]
+    assert first == [
+        ("add", "inet"), ("delete", "inet"), ("add", "bridge"), ("delete", "bridge"), ("add", "inet"), ("add", "bridge"),
+    ]  # fmt: skip
+    assert not [command for command in document[6:] if "table" in next(iter(command.values()))]
+
+
+def test_nothing_is_named_before_it_is_there() -> None:
+    known: set[tuple[str, str]] = set()
+    for command in json.loads(build_rules([PLAN], PORTS).encode())["nftables"]:
+        body = command.get("add", {})
+        for kind in ("set", "chain"):
+            if kind in body:
+                known.add((body[kind]["family"], body[kind]["name"]))
+        if "rule" in body:
+            rule = body["rule"]
+            named = {rule["chain"], *_names_in(rule["expr"])}
+            assert {(rule["family"], name) for name in named} <= known
+
+
+def _names_in(value: object) -> set[str]:
+    if isinstance(value, str):
+        return {value[1:]} if value.startswith("@") else set()
+    if isinstance(value, dict):
+        return {value["target"]} if "target" in value else set().union(*map(_names_in, value.values()))
+    return set().union(*map(_names_in, value)) if isinstance(value, list) else set()
+
+
+def test_no_verdict_stands_behind_a_verdict_map() -> None:
+    # A map that finds nothing ends its rule, so what stood behind it in the same rule would never be done.
+    for rule in commands(build_rules([PLAN], PORTS), "add", "rule"):
+        assert not any("vmap" in expression for expression in rule["expr"][:-1])
+
+
+@given(st.permutations([PLAN, OTHER]), st.permutations(PORTS))
+def test_the_order_of_what_is_asked_does_not_matter(plans: list[NetworkPlan], ports: list[Port]) -> None:
+    assert build_rules(plans, ports) == build_rules([PLAN, OTHER], PORTS)
+
+
+def test_the_digest_tells_every_change_and_stands_in_both_tables() -> None:
+    moved = msgspec.structs.replace(PORTS[0], ip="192.168.127.200")
+    rulesets = [
+        build_rules([PLAN], PORTS),
+        build_rules([PLAN], PORTS[1:]),
+        build_rules([PLAN], [moved, *PORTS[1:]]),
+        build_rules([PLAN, OTHER], PORTS),
+        build_rules([msgspec.structs.replace(PLAN, gateway=IPv4Address("192.168.127.254"))], PORTS),
+    ]
+    for one, other in itertools.combinations(rulesets, 2):
+        assert one.digest != other.digest
+    chains = commands(rulesets[0], "add", "chain")
+    assert [each["family"] for each in chains if each["name"] == DIGEST_PREFIX + rulesets[0].digest] == ["inet", "bridge"]
+
+
+def test_without_networks_the_tables_go() -> None:
+    ruleset = build_rules([], PORTS)
+    assert ruleset.digest == ""
+    assert [each["family"] for each in commands(ruleset, "delete", "table")] == ["inet", "bridge"]
+    assert not commands(ruleset, "add", "chain")
+
+
+def test_a_bridge_keeps_its_mac_and_shares_it_with_no_other() -> None:
+    assert PLAN.mac == msgspec.structs.replace(PLAN, gateway=OTHER.gateway).mac
+    assert PLAN.mac != OTHER.mac
+
+
+@pytest.mark.parametrize(("plan", "text"), [(PLAN, "192.168.127.0/24"), (OTHER, "10.1.0.0/16")])
+def test_a_plan_knows_its_subnet(plan: NetworkPlan, text: str) -> None:
+    assert str(plan.subnet) == text
