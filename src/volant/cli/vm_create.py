@@ -13,7 +13,7 @@ from volant.cli.output import format_option, print_document
 from volant.cli.progress import show_progress
 from volant.cli.session import Ended, Session, complete_plugins, pass_session
 from volant.cli.vm_wait import Duration, describe_start, follow_vm, tell_failure
-from volant.core.errors import InvalidInput
+from volant.core.errors import InvalidInput, NotFound
 from volant.core.resource import to_wire
 from volant.core.wait import Goal
 
@@ -76,7 +76,7 @@ def create(
         with show_progress(quiet=output != "table") as say:
             followed = follow_vm(session.client, vm, goal, timeout, say)
         if followed is None:
-            raise InvalidInput(f"{vm.name} was deleted in the meantime")
+            raise NotFound(f"{vm.name} was deleted in the meantime")
         vm = followed
     if output == "json":
         print_document(to_wire(vm))
