@@ -1,5 +1,4 @@
 /* Prints the rate of the time stamp counter in kHz, measured against CLOCK_MONOTONIC_RAW over a tenth of a second. */
-#define _GNU_SOURCE
 #include <stdio.h>
 #include <time.h>
 #include <x86intrin.h>

@@ -1,0 +1,53 @@
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/reboot.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "console.h"
+#include "entropy.h"
+#include "identity.h"
+#include "machine.h"
+#include "net.h"
+#include "rootfs.h"
+
+/* The machine of a real guest. */
+
+bool machine_set_clock(int64_t unix_ns)
+{
+    struct timespec now = {.tv_sec = unix_ns / 1000000000, .tv_nsec = unix_ns % 1000000000};
+    return clock_settime(CLOCK_REALTIME, &now) == 0;
+}
+
+bool machine_configure(const struct config *config, char *text, size_t size)
+{
+    if (config->unix_ns > 0 && !machine_set_clock(config->unix_ns))
+        console_say("cannot set the clock: %s", strerror(errno));
+    if (!entropy_add(config->entropy)) {
+        snprintf(text, size, "cannot reseed the kernel's random numbers: %s", strerror(errno));
+        return false; /* two guests of one template must not share them */
+    }
+    if (sethostname(config->hostname, strlen(config->hostname)) != 0)
+        console_say("cannot set the hostname: %s", strerror(errno));
+    if (!rootfs_switch(config, text, size))
+        return false;
+    identity_write(config);
+    return net_apply(config, text, size);
+}
+
+void machine_signal_all(int number)
+{
+    kill(-1, number);
+}
+
+_Noreturn void machine_power_off(void)
+{
+    rootfs_leave();
+    console_say("power off");
+    for (;;) {
+        reboot(RB_POWER_OFF);
+        sleep(1);
+    }
+}
