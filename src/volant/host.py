@@ -26,7 +26,6 @@ from volant.node.door import Check
 from volant.node.host import count_cores, count_memory_mib
 from volant.node.unit import Places
 from volant.volume.disk import Disks, HostDisks
-from volant.volume.simulated import SimulatedDisks
 
 log = structlog.get_logger()
 
@@ -77,6 +76,8 @@ async def build_hands(config: Config, clock: Clock) -> Hands:
     places = Places(data=data, runtime=Path(config.runtime_dir))
     artifacts = ArtifactStore(data / "artifacts")
     if config.hypervisor == "simulated":
+        from volant.volume.simulated import SimulatedDisks
+
         return Hands(
             driver=_build_simulated(clock),
             fabric=SimulatedFabric(),

@@ -55,10 +55,13 @@ class RootFilesystem(_Part, frozen=True, kw_only=True):
 
 
 class Boot(_Part, frozen=True, kw_only=True):
-    """What brings the guest up to its agent: an uncompressed kernel, and an initramfs with kestrel and its modules."""
+    """What brings the guest up to its agent: an uncompressed kernel, and an initramfs with kestrel and its modules.
+
+    A diskless guest has no initramfs here: its own is the top-level one.
+    """
 
     kernel: Media
-    initramfs: Media
+    initramfs: Media | None = None
 
 
 class Resources(_Part, frozen=True, kw_only=True):
@@ -213,7 +216,9 @@ def check_manifest(manifest: Manifest) -> Manifest:
     if manifest.initramfs is not None:
         media.append(("initramfs", manifest.initramfs))
     if manifest.boot is not None:
-        media += [("boot.kernel", manifest.boot.kernel), ("boot.initramfs", manifest.boot.initramfs)]
+        media.append(("boot.kernel", manifest.boot.kernel))
+        if manifest.boot.initramfs is not None:
+            media.append(("boot.initramfs", manifest.boot.initramfs))
     for field, medium in media:
         _check_medium(field, medium)
     return manifest

@@ -57,7 +57,8 @@ def wanted_artifacts(manifest: Manifest) -> dict[str, Digest]:
     found: dict[str, Digest] = {}
     if manifest.boot is not None:
         found["kernel"] = Digest(manifest.boot.kernel.checksum)
-        found["boot_initramfs"] = Digest(manifest.boot.initramfs.checksum)
+        if manifest.boot.initramfs is not None:
+            found["boot_initramfs"] = Digest(manifest.boot.initramfs.checksum)
     if manifest.rootfs is not None:
         found["rootfs"] = Digest(manifest.rootfs.checksum)
     if manifest.initramfs is not None:

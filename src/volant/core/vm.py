@@ -76,7 +76,8 @@ class EndRecord(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     at: str
     asked: bool = False
-    workload_ended: bool = False
+    clean: bool = False
+    """The guest switched itself off, and its workload (if that is why) had ended with status 0."""
 
 
 class WorkloadStatus(msgspec.Struct, frozen=True, kw_only=True):
