@@ -132,7 +132,7 @@ class Daemon:
         """What is still on the host of a daemon that was cleaned up."""
         found = [f"namespace {self.namespace}"] if (Path("/run/netns") / self.namespace).exists() else []
         found += [f"unit {path}" for path in (self.root / "data" / "vms").glob("*")]
-        found += [f"socket {path}" for path in (self.root / "run").rglob("*")]
+        found += [f"in the runtime directory {path}" for path in (self.root / "run").rglob("*") if path.name != "vms"]
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 command = (process / "cmdline").read_bytes()
