@@ -183,8 +183,8 @@ class _ServedSession:
             await stream.write(encode_message(_error(refusal)))
             stream.finish()
         except GuestUnreachable:
-            if stream.id == self._control_id:
-                raise
+            if stream.id == self._control_id and self.session.over is None:
+                raise Breach("the host reset the control stream") from None
             # The host reset the stream, or the session is over and says so elsewhere.
             stream.reset()
 
