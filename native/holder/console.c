@@ -1,108 +1,112 @@
-#include "holder.h"
+#include "console.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
-static void set_nonblocking(int fd) {
-    int flags = fcntl(fd, F_GETFL);
-    if (flags >= 0) fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+#include "clients.h"
+#include "logfile.h"
+
+enum {
+    READ_SIZE = 16384,
+    TYPED_SIZE = 4096,
+    OTHERS_MAX = 4,
+    SPAN_MS = 100,           /* in each span the guest may write so much, */
+    SPAN_BYTES = 512 * 1024, /* and waits for the next one with the rest */
+    DRAIN_READS = 256,
+};
+
+static struct logfile log_file;
+static int console = -1, listener = -1;
+static char typed[TYPED_SIZE];
+static size_t typed_length;
+static long long span_start_ms;
+static size_t span_bytes;
+
+static long long now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-void console_open(struct console *console, const struct options *options) {
-    console->source = options->console_fd;
-    console->listener = options->console_listen_fd;
-    console->client_count = 0;
-    console->typed = 0;
-    set_nonblocking(console->source);
-    set_nonblocking(console->listener);
-    log_open(&console->log, options->dir_fd, "console.log", "console.log.1", options->log_max);
+void console_open(int dir_fd, int console_fd, int listen_fd, size_t log_max)
+{
+    console = console_fd;
+    listener = listen_fd;
+    fcntl(console, F_SETFL, fcntl(console, F_GETFL) | O_NONBLOCK);
+    fcntl(listener, F_SETFL, fcntl(listener, F_GETFL) | O_NONBLOCK);
+    logfile_open(&log_file, dir_fd, "console.log", log_max);
 }
 
-static void drop_client(struct console *console, size_t index) {
-    close(console->clients[index].fd);
-    console->client_count -= 1;
-    /* Order is kept: the one that came first is the one that may write. */
-    for (size_t i = index; i < console->client_count; i++) console->clients[i] = console->clients[i + 1];
-    if (index == 0) console->typed = 0;
-}
-
-/* Sends what waits; returns false when the client is gone. */
-static bool flush_client(struct client *client) {
-    while (client->waiting > 0) {
-        ssize_t sent = send(client->fd, client->buffer, client->waiting, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent < 0) return errno == EAGAIN || errno == EINTR;
-        client->waiting -= (size_t)sent;
-        memmove(client->buffer, client->buffer + sent, client->waiting);
+static bool read_console(void)
+{
+    char bytes[READ_SIZE];
+    ssize_t length = read(console, bytes, sizeof bytes);
+    if (length > 0) {
+        span_bytes += (size_t)length;
+        logfile_write(&log_file, bytes, (size_t)length);
+        clients_write(bytes, (size_t)length);
+        return true;
     }
-    return true;
-}
-
-static void give_clients(struct console *console, const char *bytes, size_t count) {
-    for (size_t i = console->client_count; i-- > 0;) {
-        struct client *client = &console->clients[i];
-        size_t room = sizeof client->buffer - client->waiting;
-        size_t part = count < room ? count : room; /* a reader that is too slow loses output; the guest never waits */
-        memcpy(client->buffer + client->waiting, bytes, part);
-        client->waiting += part;
-        if (!flush_client(client)) drop_client(console, i);
+    if (length == 0 || (errno != EAGAIN && errno != EINTR)) {
+        close(console); /* the other end is gone, and its process soon */
+        console = -1;
     }
+    return false;
 }
 
-void console_take_source(struct console *console) {
-    char bytes[16384];
-    ssize_t count = read(console->source, bytes, sizeof bytes);
-    if (count > 0) {
-        log_write(&console->log, bytes, (size_t)count);
-        give_clients(console, bytes, (size_t)count);
-    } else if (count == 0 || (errno != EAGAIN && errno != EINTR)) {
-        close(console->source);
-        console->source = -1;
-    }
-}
-
-void console_take_listener(struct console *console) {
-    int fd = accept4(console->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0) return;
-    if (console->client_count == MAX_CLIENTS) {
-        close(fd);
+static void write_typed(void)
+{
+    ssize_t written = console < 0 ? (ssize_t)typed_length : write(console, typed, typed_length);
+    if (written < 0 && errno != EAGAIN && errno != EINTR)
+        written = (ssize_t)typed_length;
+    if (written <= 0)
         return;
-    }
-    struct client *client = &console->clients[console->client_count++];
-    client->fd = fd;
-    client->waiting = 0;
+    typed_length -= (size_t)written;
+    memmove(typed, typed + written, typed_length);
 }
 
-void console_flush_typing(struct console *console) {
-    if (console->typed == 0 || console->source < 0) return;
-    ssize_t sent = send(console->source, console->typing, console->typed, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent <= 0) return;
-    console->typed -= (size_t)sent;
-    memmove(console->typing, console->typing + sent, console->typed);
+/* How long the console must be left alone; 0 when it may be read. */
+static int pause_ms(void)
+{
+    long long now = now_ms();
+    if (now - span_start_ms >= SPAN_MS) {
+        span_start_ms = now;
+        span_bytes = 0;
+    }
+    return span_bytes < SPAN_BYTES ? 0 : (int)(span_start_ms + SPAN_MS - now);
 }
 
-void console_take_client(struct console *console, size_t index, short events) {
-    struct client *client = &console->clients[index];
-    if ((events & POLLOUT) != 0 && !flush_client(client)) {
-        drop_client(console, index);
-        return;
-    }
-    if ((events & (POLLIN | POLLHUP | POLLERR)) == 0) return;
-    char passed_over[1024];
-    bool may_write = index == 0;
-    char *into = may_write ? console->typing + console->typed : passed_over;
-    size_t room = may_write ? sizeof console->typing - console->typed : sizeof passed_over;
-    if (room == 0) return;
-    ssize_t count = recv(client->fd, into, room, MSG_DONTWAIT);
-    if (count > 0) {
-        if (may_write) {
-            console->typed += (size_t)count;
-            console_flush_typing(console);
-        }
-    } else if (count == 0 || (errno != EAGAIN && errno != EINTR)) {
-        drop_client(console, index);
-    }
+void console_wait(struct pollfd *others, size_t count)
+{
+    struct pollfd polls[2 + OTHERS_MAX + CLIENTS_MAX];
+    int rest_ms = pause_ms();
+    short events = (short)((rest_ms == 0 ? POLLIN : 0) | (typed_length > 0 ? POLLOUT : 0));
+    polls[0] = (struct pollfd){.fd = events != 0 ? console : -1, .events = events};
+    polls[1] = (struct pollfd){.fd = listener, .events = POLLIN};
+    memcpy(polls + 2, others, count * sizeof *others);
+    size_t watchers = clients_poll(polls + 2 + count, typed_length == 0);
+    if (poll(polls, 2 + count + watchers, rest_ms > 0 ? rest_ms : -1) < 0)
+        memset(polls, 0, sizeof polls);
+    memcpy(others, polls + 2, count * sizeof *others);
+    size_t taken = clients_handle(polls + 2 + count, watchers, typed + typed_length, sizeof typed - typed_length);
+    typed_length += taken;
+    if (typed_length > 0)
+        write_typed();
+    if ((polls[0].revents & (POLLIN | POLLHUP | POLLERR)) != 0)
+        read_console();
+    if ((polls[1].revents & POLLIN) != 0)
+        clients_accept(listener);
+}
+
+void console_drain(void)
+{
+    for (int i = 0; i < DRAIN_READS && console >= 0; i++)
+        if (!read_console())
+            break;
+    clients_flush();
 }

@@ -1,104 +1,157 @@
-#include "holder.h"
+#include "jail.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
+#include <linux/securebits.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#ifndef CLOSE_RANGE_CLOEXEC
-#define CLOSE_RANGE_CLOEXEC (1U << 2)
-#endif
+enum { CAPABILITIES_END = 64 };
 
-/* As in the kernel's capability.h, which a musl toolchain does not bring. */
-#define CAPABILITY_VERSION_3 0x20080522
-struct capability_header {
-    unsigned int version;
-    int pid;
-};
-struct capability_data {
-    unsigned int effective, permitted, inheritable;
-};
+static int report = -1;
 
-static bool drop_bounding_set(void) {
-    for (unsigned long capability = 0; capability < 64; capability++) {
-        if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0) {
-            if (errno == EINVAL) return capability > 0; /* beyond the last one that this kernel knows */
-            return false;
-        }
-    }
-    return true;
+static _Noreturn void fail(const char *what)
+{
+    struct jail_fault fault = {.error = errno};
+    snprintf(fault.what, sizeof fault.what, "%s", what);
+    ssize_t written = write(report, &fault, sizeof fault);
+    _exit(written == sizeof fault ? 127 : 126);
 }
 
-bool jail_drop_capabilities(void) {
-    if (!drop_bounding_set()) return false;
-    struct capability_header header = {.version = CAPABILITY_VERSION_3, .pid = 0};
-    struct capability_data none[2] = {{0, 0, 0}, {0, 0, 0}};
-    if (syscall(SYS_capset, &header, none) < 0) return false;
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
-}
-
-static bool reset_signals(void) {
-    for (int number = 1; number < 32; number++) {
-        if (number != SIGKILL && number != SIGSTOP) signal(number, SIG_DFL);
-    }
+static void reset_signals(void)
+{
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    for (int number = 1; number <= 64; number++)
+        sigaction(number, &action, NULL);
     sigset_t none;
     sigemptyset(&none);
-    return sigprocmask(SIG_SETMASK, &none, NULL) == 0;
+    sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static bool limit_resources(const struct options *options) {
-    struct rlimit no_core = {0, 0};
-    if (setrlimit(RLIMIT_CORE, &no_core) < 0) return false;
-    if (options->file_limit > 0) {
-        struct rlimit files = {(rlim_t)options->file_limit, (rlim_t)options->file_limit};
-        if (setrlimit(RLIMIT_NOFILE, &files) < 0) return false;
-    }
-    return true;
+static int compare_fds(const void *a, const void *b)
+{
+    int first = *(const int *)a, second = *(const int *)b;
+    return (first > second) - (first < second);
 }
 
-static bool arrange_descriptors(const struct options *options, int output_fd) {
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (null < 0 || dup2(null, 0) < 0 || dup2(output_fd, 1) < 0 || dup2(output_fd, 2) < 0) return false;
-    if (syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) < 0) return false;
-    for (size_t i = 0; i < options->kept_count; i++) {
-        if (fcntl(options->kept[i], F_SETFD, 0) < 0) return false;
-    }
-    return true;
-}
-
-void jail_enter(const struct options *options, int output_fd, pid_t parent, const char **step) {
-    *step = "new namespaces";
-    if (unshare(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS) < 0) return;
-    *step = "private mounts";
-    if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) return;
-    *step = "descriptors";
-    if (!arrange_descriptors(options, output_fd)) return;
-    *step = "resource limits";
-    if (!limit_resources(options)) return;
-    *step = "the capability bounding set";
-    if (!drop_bounding_set()) return;
-    *step = "groups";
-    if (setgroups(options->group_count, options->groups) < 0) return;
-    if (setresgid(options->gid, options->gid, options->gid) < 0) return;
-    *step = "the user";
-    if (setresuid(options->uid, options->uid, options->uid) < 0) return;
-    *step = "no new privileges";
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return;
-    /* After the change of user, which clears it. */
-    *step = "the parent-death signal";
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) return;
-    if (getppid() != parent) {
-        errno = ESRCH;
+static void close_between(unsigned first, unsigned last)
+{
+    if (first > last)
         return;
+    if (syscall(SYS_close_range, first, last, 0) == 0)
+        return;
+    if (errno != ENOSYS)
+        fail("close_range");
+    long highest = sysconf(_SC_OPEN_MAX);
+    for (unsigned fd = first; fd <= last && (long)fd < highest; fd++)
+        close((int)fd);
+}
+
+/* Everything but 0 to 2, what is kept, and the report. */
+static void place_descriptors(const struct options *options, int output_fd)
+{
+    int kept[KEEP_MAX + 1];
+    size_t count = 0;
+    int null_fd = open("/dev/null", O_RDONLY);
+    if (null_fd < 0 || dup2(null_fd, 0) < 0 || dup2(output_fd, 1) < 0 || dup2(output_fd, 2) < 0)
+        fail("standard descriptors");
+    for (size_t i = 0; i < options->keep_count; i++) {
+        int flags = fcntl(options->keep[i], F_GETFD);
+        if (flags < 0 || fcntl(options->keep[i], F_SETFD, flags & ~FD_CLOEXEC) != 0)
+            fail("kept descriptor");
+        kept[count++] = options->keep[i];
     }
-    *step = "signals";
-    if (!reset_signals()) return;
-    *step = options->command[0];
+    kept[count++] = report;
+    qsort(kept, count, sizeof kept[0], compare_fds);
+    unsigned next = 3;
+    for (size_t i = 0; i < count; i++) {
+        if (kept[i] < 3)
+            continue;
+        if ((unsigned)kept[i] > next)
+            close_between(next, (unsigned)kept[i] - 1);
+        next = (unsigned)kept[i] + 1;
+    }
+    close_between(next, ~0u);
+}
+
+static void set_capabilities(uint64_t wanted, const char *what)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {{(uint32_t)wanted, (uint32_t)wanted, 0}, {(uint32_t)(wanted >> 32), (uint32_t)(wanted >> 32), 0}};
+    if (syscall(SYS_capset, &head, data) != 0 && what != NULL)
+        fail(what);
+}
+
+static void drop_bounding_set(void)
+{
+    for (unsigned long capability = 0; capability < CAPABILITIES_END; capability++)
+        if (prctl(PR_CAPBSET_READ, capability, 0, 0, 0) == 1)
+            prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+}
+
+static void limit(int resource, rlim_t value)
+{
+    struct rlimit wanted = {value, value};
+    if (setrlimit(resource, &wanted) != 0)
+        fail("setrlimit");
+}
+
+static void drop_rights(const struct options *options)
+{
+    drop_bounding_set();
+    if (prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
+                                     SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED, 0, 0, 0) != 0)
+        fail("securebits");
+    if (setgroups(0, NULL) != 0)
+        fail("setgroups");
+    if (setresgid(options->gid, options->gid, options->gid) != 0)
+        fail("setresgid");
+    if (setresuid(options->uid, options->uid, options->uid) != 0)
+        fail("setresuid");
+    set_capabilities(0, "capset");
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        fail("no_new_privs");
+}
+
+_Noreturn void jail_enter(const struct options *options, int output_fd, int report_fd, pid_t holder)
+{
+    report = report_fd;
+    setsid();
+    reset_signals();
+    umask(077);
+    place_descriptors(options, output_fd);
+    if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) != 0)
+        fail("unshare");
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+        fail("private mounts");
+    if (chdir("/") != 0)
+        fail("chdir");
+    limit(RLIMIT_CORE, 0);
+    if (options->nofile != 0)
+        limit(RLIMIT_NOFILE, options->nofile);
+    drop_rights(options);
+    /* A change of user clears this, so it stands behind it; the holder may have died meanwhile. */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
+        fail("parent death signal");
+    if (getppid() != holder)
+        _exit(126);
     execv(options->command[0], options->command);
+    fail(options->command[0]);
+}
+
+void jail_drop_own_rights(void)
+{
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    /* Both SIGKILL and the kernel's parent death signal ask for it, since the child is another user's. */
+    set_capabilities((uint64_t)1 << CAP_KILL, NULL);
 }

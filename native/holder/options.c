@@ -1,72 +1,77 @@
-#include "holder.h"
+#include "options.h"
 
 #include <errno.h>
-#include <limits.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static bool read_number(const char *text, long low, long high, long *out) {
-    char *end = NULL;
-    errno = 0;
-    long value = strtol(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || value < low || value > high) return false;
-    *out = value;
-    return true;
-}
+static const char USAGE[] =
+    "usage: holder --dir-fd N --lock-fd N --console-fd N --console-listen-fd N --uid U --gid G\n"
+    "              [--log-max BYTES] [--nofile N] [--keep-fd N]... -- PROGRAM [ARGUMENT]...\n";
 
-static bool take_value(struct options *options, const char *name, long value) {
-    if (strcmp(name, "--dir-fd") == 0) {
-        options->dir_fd = (int)value;
-    } else if (strcmp(name, "--lock-fd") == 0) {
-        options->lock_fd = (int)value;
-    } else if (strcmp(name, "--console-fd") == 0) {
-        options->console_fd = (int)value;
-    } else if (strcmp(name, "--console-listen-fd") == 0) {
-        options->console_listen_fd = (int)value;
-    } else if (strcmp(name, "--uid") == 0) {
-        options->uid = (uid_t)value;
-    } else if (strcmp(name, "--gid") == 0) {
-        options->gid = (gid_t)value;
-    } else if (strcmp(name, "--log-max") == 0) {
-        options->log_max = value;
-    } else if (strcmp(name, "--nofile") == 0) {
-        options->file_limit = value;
-    } else if (strcmp(name, "--group") == 0 && options->group_count < MAX_GROUPS) {
-        options->groups[options->group_count++] = (gid_t)value;
-    } else if (strcmp(name, "--keep-fd") == 0 && options->kept_count < MAX_KEPT) {
-        options->kept[options->kept_count++] = (int)value;
-    } else {
+static bool read_number(const char *text, unsigned long long highest, unsigned long long *value)
+{
+    char *end;
+    if (text == NULL || *text < '0' || *text > '9')
         return false;
-    }
+    errno = 0;
+    *value = strtoull(text, &end, 10);
+    return errno == 0 && *end == '\0' && *value <= highest;
+}
+
+static bool read_fd(const char *text, int *fd)
+{
+    unsigned long long value;
+    if (!read_number(text, 1u << 20, &value) || fcntl((int)value, F_GETFD) < 0)
+        return false;
+    *fd = (int)value;
     return true;
 }
 
-bool options_read(struct options *options, int argc, char **argv) {
-    *options = (struct options){.dir_fd = -1, .lock_fd = -1, .console_fd = -1, .console_listen_fd = -1, .log_max = 1 << 20};
-    int i = 1;
-    for (; i < argc && strcmp(argv[i], "--") != 0; i += 2) {
-        long value = 0;
-        if (i + 1 >= argc || !read_number(argv[i + 1], 0, INT_MAX, &value) || !take_value(options, argv[i], value)) {
-            fprintf(stderr, "holder: cannot use %s %s\n", argv[i], i + 1 < argc ? argv[i + 1] : "");
+static bool read_option(const char *name, const char *value, struct options *options)
+{
+    unsigned long long number;
+    if (strcmp(name, "--dir-fd") == 0)
+        return read_fd(value, &options->dir_fd);
+    if (strcmp(name, "--lock-fd") == 0)
+        return read_fd(value, &options->lock_fd);
+    if (strcmp(name, "--console-fd") == 0)
+        return read_fd(value, &options->console_fd);
+    if (strcmp(name, "--console-listen-fd") == 0)
+        return read_fd(value, &options->listen_fd);
+    if (strcmp(name, "--keep-fd") == 0)
+        return options->keep_count < KEEP_MAX && read_fd(value, &options->keep[options->keep_count++]);
+    if (!read_number(value, 0xfffffffeu, &number))
+        return false;
+    if (strcmp(name, "--uid") == 0)
+        options->uid = (uid_t)number;
+    else if (strcmp(name, "--gid") == 0)
+        options->gid = (gid_t)number;
+    else if (strcmp(name, "--log-max") == 0 && number >= 4096)
+        options->log_max = (size_t)number;
+    else if (strcmp(name, "--nofile") == 0 && number >= 16)
+        options->nofile = (rlim_t)number;
+    else
+        return false;
+    return true;
+}
+
+bool options_read(int argc, char **argv, struct options *options)
+{
+    *options = (struct options){.dir_fd = -1, .lock_fd = -1, .console_fd = -1, .listen_fd = -1, .uid = (uid_t)-1, .gid = (gid_t)-1, .log_max = 1048576};
+    int at = 1;
+    for (; at < argc && strcmp(argv[at], "--") != 0; at += 2) {
+        if (!read_option(argv[at], at + 1 < argc ? argv[at + 1] : NULL, options)) {
+            fprintf(stderr, "holder: %s %s: not understood, out of range, or no open descriptor\n", argv[at], at + 1 < argc ? argv[at + 1] : "");
+            fputs(USAGE, stderr);
             return false;
         }
     }
-    if (i + 1 >= argc) {
-        fprintf(stderr, "holder: no command after --\n");
-        return false;
-    }
-    options->command = argv + i + 1;
-    if (options->dir_fd < 3 || options->lock_fd < 3 || options->console_fd < 3 || options->console_listen_fd < 3) {
-        fprintf(stderr, "holder: --dir-fd, --lock-fd, --console-fd and --console-listen-fd are needed\n");
-        return false;
-    }
-    if (options->uid == 0 || options->gid == 0) {
-        fprintf(stderr, "holder: a VM process does not run as root\n");
-        return false;
-    }
-    if (options->log_max < 4096) {
-        fprintf(stderr, "holder: --log-max is at least 4096\n");
+    options->command = at + 1 < argc ? argv + at + 1 : NULL;
+    if (options->command == NULL || options->dir_fd < 3 || options->lock_fd < 3 || options->console_fd < 3 || options->listen_fd < 3 ||
+        options->uid == (uid_t)-1 || options->gid == (gid_t)-1) {
+        fputs(USAGE, stderr);
         return false;
     }
     return true;
