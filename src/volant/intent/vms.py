@@ -11,7 +11,6 @@ import msgspec
 from volant.core.address import mac_from_uid, parse_subnet
 from volant.core.claim import ClaimSpec, build_claim, ip_claim_name, mac_claim_name
 from volant.core.clock import Clock, format_time
-from volant.core.condition import find_condition
 from volant.core.errors import AlreadyExists, Exhausted, InvalidInput, NotFound, StaleRevision, TimedOut, WrongState
 from volant.core.ids import check_name, new_uid
 from volant.core.manifest import Manifest
@@ -19,8 +18,8 @@ from volant.core.network import Network
 from volant.core.node import Node
 from volant.core.plugin import Plugin
 from volant.core.resource import Meta, Wanted
-from volant.core.vm import CONDITION_TYPES, FINALIZER, VM, Address, VMSpec, VMStatus
-from volant.core.wait import Goal, goal_reached
+from volant.core.vm import FINALIZER, VM, Address, VMSpec, VMStatus
+from volant.core.wait import Goal, describe_progress, goal_reached
 from volant.intent.follow import follow_resource
 from volant.store.contract import Operation, RequireLive, Store
 from volant.store.records import create_of, find_resource, key_of, list_resources, update_of
@@ -212,18 +211,6 @@ class VMIntent:
 
 
 _PLUGIN_HINT = "volar plugins list shows those installed"
-
-
-def describe_progress(vm: VM) -> str:
-    """The first condition that is not true yet, in words, or the phase."""
-    if vm.status.message:
-        return f"{vm.status.phase}: {vm.status.message}"
-    for type_ in CONDITION_TYPES:
-        condition = find_condition(vm.status.conditions, type_)
-        if condition is None or condition.status != "True":
-            said = f" ({condition.message})" if condition is not None and condition.message else ""
-            return f"{vm.status.phase}, waiting for {type_}{said}"
-    return vm.status.phase
 
 
 def _fill_in(spec: VMSpec, manifest: Manifest) -> VMSpec:

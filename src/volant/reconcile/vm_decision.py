@@ -84,7 +84,8 @@ def decide(vm: VM, seen: Seen, now: datetime) -> Action:
         return Rest()
     if status.slot is None:
         return Schedule()
-    if status.retry_at is not None and parse_time(status.retry_at) > now:
+    asked_anew = status.started_token != vm.spec.restart_token
+    if not asked_anew and status.retry_at is not None and parse_time(status.retry_at) > now:
         return Rest((parse_time(status.retry_at) - now).total_seconds())
     return Launch()
 

@@ -67,7 +67,7 @@ def _project_running(vm: VM, facts: Facts, now: datetime) -> VMStatus:
     status = vm.status
     at = format_time(now)
     trusted = not facts.settled and facts.agent_down_s < AGENT_GRACE_S and is_true(status.conditions, AGENT_CONNECTED)
-    conditions = _set(status.conditions, at, SCHEDULED, True, "Scheduled", f"on node {status.node}, slot {status.slot}")
+    conditions = _set(in_order(status.conditions), at, SCHEDULED, True, "Scheduled", f"on node {status.node}, slot {status.slot}")
     booted = facts.said_hello or is_true(status.conditions, BOOTED)
     conditions = _set(
         conditions, at, BOOTED, booted, "AgentAnswered" if booted else "Booting", "" if booted else "the kernel is booting"
@@ -76,15 +76,17 @@ def _project_running(vm: VM, facts: Facts, now: datetime) -> VMStatus:
     if not trusted:
         workload = facts.workload or WorkloadStatus()
         conditions = _set(conditions, at, AGENT_CONNECTED, facts.agent_connected, *_agent_words(facts, booted))
-        ready, reason, message = _judge_ready(facts)
-        conditions = _set(conditions, at, READY, ready, reason, message)
+        conditions = _set(conditions, at, READY, *_judge_ready(facts))
+    going = facts.stop_asked or not wants_run(vm) or status.started_token != vm.spec.restart_token
+    if going:
+        conditions = _set(conditions, at, READY, False, "Stopping", "it is being stopped")
     judged = find_condition(conditions, READY)
     assert judged is not None
     ready = judged.status == "True"
     phase: Phase = "Starting"
     if vm.deleting:
         phase = "Deleting"
-    elif not wants_run(vm) or facts.stop_asked or status.started_token != vm.spec.restart_token:
+    elif going:
         phase = "Stopping"
     elif judged.reason in ("CrashLoop", "WorkloadFailed"):
         phase = "Failed"
@@ -170,8 +172,6 @@ def _agent_words(facts: Facts, booted: bool) -> tuple[str, str]:
 
 
 def _judge_ready(facts: Facts) -> tuple[bool, str, str]:
-    if facts.stop_asked:
-        return False, "Stopping", "it was asked to stop"
     if not facts.agent_connected:
         return False, *_agent_words(facts, facts.said_hello)
     if not facts.configured or facts.workload is None:
@@ -195,6 +195,11 @@ def _judge_ready(facts: Facts) -> tuple[bool, str, str]:
             return False, "Stopping", "the guest is shutting down"
         case _:
             return False, "WorkloadStarting", "the workload is being started"
+
+
+def in_order(conditions: Conditions) -> Conditions:
+    """``conditions`` in the order in which a start goes through them."""
+    return tuple(sorted(conditions, key=lambda condition: CONDITION_TYPES.index(condition.type)))
 
 
 def _set(conditions: Conditions, at: str, type_: str, truth: bool, reason: str, message: str) -> Conditions:

@@ -98,6 +98,11 @@ def test_a_backoff_is_waited_for() -> None:
     assert decide(vm, Seen(), NOW + timedelta(seconds=4)) == Launch()
 
 
+def test_a_start_asked_for_by_name_does_not_wait() -> None:
+    vm = make_vm(spec={"restart_token": 1}, status=ended(retry_at=format_time(NOW + timedelta(seconds=4))))
+    assert decide(vm, Seen(), NOW) == Launch()
+
+
 def test_a_waiting_agent_is_configured() -> None:
     assert decide(make_vm(status=running()), Seen(run_id="r1", alive=True, agent_waits=True), NOW) == Configure()
 

@@ -113,7 +113,11 @@ def test_an_unhealthy_workload_runs_but_is_not_ready() -> None:
 def test_stopping_and_deleting_show_while_the_process_lives() -> None:
     vm = ready_vm()
     stopping = msgspec.structs.replace(vm, spec=msgspec.structs.replace(vm.spec, power="stopped"))
-    assert project_status(stopping, good(stop_asked=True), NOW).phase == "Stopping"
+    for seen in (good(stop_asked=True), good()):
+        status = project_status(stopping, seen, NOW)
+        assert (status.phase, status.ready) == ("Stopping", False)
+    restarting = msgspec.structs.replace(vm, spec=msgspec.structs.replace(vm.spec, restart_token=1))
+    assert not project_status(restarting, good(), NOW).ready, "who waits for the new run must not be shown the old one"
     deleting = msgspec.structs.replace(vm, meta=msgspec.structs.replace(vm.meta, deleting_at=format_time(NOW)))
     assert project_status(deleting, good(), NOW).phase == "Deleting"
 
