@@ -60,10 +60,6 @@ async def make_ext4(path: Path) -> None:
     await run([*command, path], timeout_s=MKFS_TIMEOUT_S)
 
 
-async def make_nothing(path: Path) -> None:
-    """The simulated driver's file system: none."""
-
-
 class HostDisks:
     """Implements Disks. ``before`` is called with each step's name before it and may raise: create, format, sync, rename,
     grow, open, remove."""
@@ -129,11 +125,6 @@ class HostDisks:
                 await asyncio.to_thread(_sync, path.parent, os.O_RDONLY | os.O_DIRECTORY)
         finally:
             unfinished.unlink(missing_ok=True)
-
-
-def simulate_disks(before: Callable[[str], None] = lambda step: None) -> HostDisks:
-    """Disks of the right size with nothing in them, for the simulated driver."""
-    return HostDisks(make_nothing, durable=False, before=before)
 
 
 def _unfinished(path: Path) -> Path:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from volant.core.errors import CommandFailed, DiskFull, HostError, InvalidInput, NotFound, VolantError
-from volant.volume.disk import MIB, HostDisks, make_nothing, simulate_disks
+from volant.volume.disk import MIB, HostDisks
+from volant.volume.simulated import SimulatedDisks, make_nothing
 
 STEPS = ("create", "format", "sync", "rename")
 
@@ -63,16 +64,16 @@ async def test_what_a_killed_one_left_is_cleared_away(path: Path) -> None:
     left = path.with_name(".disk.img.new")
     for half_made in (b"", b"half a file system"):
         left.write_bytes(half_made)
-        await simulate_disks().ensure_disk(path, 1)
+        await SimulatedDisks().ensure_disk(path, 1)
         assert list(path.parent.iterdir()) == [path]
         assert os.stat(path).st_size == MIB
         left.write_bytes(half_made)
-        await simulate_disks().remove_disk(path)
+        await SimulatedDisks().remove_disk(path)
         assert list(path.parent.iterdir()) == []
 
 
 async def test_a_disk_grows_and_does_not_shrink(path: Path) -> None:
-    disks = simulate_disks()
+    disks = SimulatedDisks()
     await disks.ensure_disk(path, 2)
     with path.open("r+b") as stream:
         stream.write(b"what the guest wrote")
@@ -105,23 +106,23 @@ async def test_what_the_host_refuses_is_said(path: Path, error: Exception, raise
 
 async def test_a_directory_that_is_not_there_is_the_hosts_error(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="No such file"):
-        await simulate_disks().ensure_disk(tmp_path / "gone" / "disk.img", 1)
+        await SimulatedDisks().ensure_disk(tmp_path / "gone" / "disk.img", 1)
 
 
 @pytest.mark.parametrize("size_mib", [0, -1])
 async def test_a_disk_has_a_size(path: Path, size_mib: int) -> None:
     with pytest.raises(InvalidInput):
-        await simulate_disks().ensure_disk(path, size_mib)
+        await SimulatedDisks().ensure_disk(path, size_mib)
 
 
 async def test_a_disk_is_roots_alone_and_takes_no_room(path: Path) -> None:
-    await simulate_disks().ensure_disk(path, 1024)
+    await SimulatedDisks().ensure_disk(path, 1024)
     found = os.stat(path)
     assert (found.st_mode & 0o7777, found.st_size, found.st_blocks) == (0o600, 1024 * MIB, 0)
 
 
 async def test_a_disk_is_opened_for_writing_and_not_inherited(path: Path) -> None:
-    disks = simulate_disks()
+    disks = SimulatedDisks()
     await disks.ensure_disk(path, 1)
     descriptor = await disks.open_disk(path)
     try:
@@ -133,12 +134,12 @@ async def test_a_disk_is_opened_for_writing_and_not_inherited(path: Path) -> Non
 
 async def test_a_disk_that_is_not_there_is_not_opened_and_removed_without_complaint(path: Path) -> None:
     with pytest.raises(NotFound):
-        await simulate_disks().open_disk(path)
-    await simulate_disks().remove_disk(path)
+        await SimulatedDisks().open_disk(path)
+    await SimulatedDisks().remove_disk(path)
 
 
 async def test_a_link_in_the_disks_place_is_not_followed(path: Path, tmp_path: Path) -> None:
-    await simulate_disks().ensure_disk(tmp_path / "elsewhere", 1)
+    await SimulatedDisks().ensure_disk(tmp_path / "elsewhere", 1)
     os.symlink(tmp_path / "elsewhere", path)
     with pytest.raises(HostError):
-        await simulate_disks().open_disk(path)
+        await SimulatedDisks().open_disk(path)
