@@ -163,7 +163,7 @@ class _ServedSession:
         try:
             opening = await _read_message(stream, decoder)
             if opening is None:
-                stream.finish()
+                stream.reset()
                 return
             kind = opening.get("open")
             if (kind == "control") == (self._control_id is not None):

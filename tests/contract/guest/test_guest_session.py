@@ -27,16 +27,15 @@ def expand(text: str) -> bytes:
     return bytes.fromhex(re.sub(r"\(([0-9a-f]{2})\*(\d+)\)", lambda match: match.group(1) * int(match.group(2)), text))
 
 
-async def read_until(reader: asyncio.StreamReader, wanted: Frame) -> list[Frame]:
-    """Every frame up to ``wanted``."""
+async def read_until(reader: asyncio.StreamReader, *wanted: Frame) -> None:
+    """Read frames until all of ``wanted`` have come, among others and in any order."""
     decoder = FrameDecoder()
     seen: list[Frame] = []
     async with asyncio.timeout(10):
-        while wanted not in seen:
+        while not all(frame in seen for frame in wanted):
             data = await reader.read(65536)
-            assert data, f"closed before {wanted}; came: {seen}"
+            assert data, f"closed before all of {wanted}; came: {seen}"
             seen.extend(decoder.feed(data))
-    return seen
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"].replace(" ", "_") for case in CASES])
@@ -48,10 +47,11 @@ async def test_session_vectors(agent: Simulated | KestrelTest, case: dict[str, A
             await read_until(reader, Frame(FrameType.GO_AWAY, 0, 0, GoAwayCode.PROTOCOL_ERROR))
         elif sent[-12:-10] != bytes([0, FrameType.GO_AWAY]):
             writer.write(encode_ping(LAST_PING, Flag.SYN))
-            seen = await read_until(reader, Frame(FrameType.PING, Flag.ACK, 0, LAST_PING))
-            for answer in case["answers"]:
-                flags = sum(Flag[name] for name in answer["flags"])
-                assert Frame(TYPES[answer["type"]], flags, answer["stream"], answer["length"]) in seen
+            answers = [
+                Frame(TYPES[answer["type"]], sum(Flag[name] for name in answer["flags"]), answer["stream"], answer["length"])
+                for answer in case["answers"]
+            ]
+            await read_until(reader, Frame(FrameType.PING, Flag.ACK, 0, LAST_PING), *answers)
         # However it ended, the next preamble on the same connection begins another session.
         await begin(reader, writer, ZERO_SECRET)
         writer.write(encode_ping(1, Flag.SYN))
