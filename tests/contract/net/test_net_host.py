@@ -289,3 +289,58 @@ async def test_without_a_namespace_of_its_own_it_works_where_the_process_is(
     assert done.text == "vt-0\n"
     assert str(plan.interface) in await ip(name, "address", "show", plan.bridge)
     assert "masquerade" in await nft(name, "list", "table", "inet", "volant")
+
+
+@pytest.mark.parametrize("moments", range(0, 40, 3))
+async def test_a_tap_that_is_cancelled_at_any_moment_leaves_nothing(
+    host_fabric: HostFabric, plan: NetworkPlan, moments: int
+) -> None:
+    await host_fabric.ensure_network(plan)
+    before = set(os.listdir("/proc/self/fd"))
+    opening = asyncio.create_task(host_fabric.open_tap(TAP, plan.bridge))
+    for _ in range(moments):
+        await asyncio.sleep(0)
+    opening.cancel()
+    try:
+        os.close(await opening)
+    except asyncio.CancelledError:
+        assert opening.cancelled()
+    assert await host_fabric.list_taps() == set()
+    assert set(os.listdir("/proc/self/fd")) == before
+    os.close(await host_fabric.open_tap(TAP, plan.bridge))
+
+
+@pytest.mark.parametrize("step", ["find", "add_bridge", "change", "list_addresses", "add_address", "remove_address"])
+async def test_a_crash_after_any_step_is_made_good_by_the_next_volantd(
+    namespace: str, inside: NamespaceThread, plan: NetworkPlan, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    old = msgspec.structs.replace(plan, gateway=IPv4Address("10.9.0.1"))
+    if step == "remove_address":
+        first = HostFabric(namespace)
+        await first.open()
+        await first.ensure_network(old)
+        await first.close()
+    real = getattr(Links, step)
+
+    async def do_and_crash(*arguments: object, **options: object) -> None:
+        await real(*arguments, **options)
+        raise Crash
+
+    crashing = HostFabric(namespace)
+    await crashing.open()
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(Links, step, do_and_crash)
+        await crashing.ensure_network(plan)
+    await crashing.close()
+    following = HostFabric(namespace)
+    await following.open()
+    await following.ensure_network(plan)
+    bridge = await look(inside, plan.bridge)
+    assert bridge is not None and bridge.up
+    assert await addresses_of(inside, bridge) == [plan.interface]
+    os.close(await following.open_tap(TAP, plan.bridge))
+    await following.close()
+
+
+class Crash(BaseException):
+    """Ends a step as nothing that is caught would."""
