@@ -91,9 +91,9 @@ async def build_hands(config: Config, clock: Clock) -> Hands:
 
 def _build_simulated(clock: Clock) -> Driver:
     from volant.guest.simulated_agent import make_agent_factory
-    from volant.hypervisor.simulated import SimulatedDriver
+    from volant.hypervisor.simulated import SimulatedDriver, SimulatedHost
 
-    return SimulatedDriver(clock, agent_factory=make_agent_factory(clock))
+    return SimulatedDriver(SimulatedHost(clock, agent_factory=make_agent_factory(clock)))
 
 
 async def _remove_unused(namespace: str) -> None:

@@ -62,7 +62,7 @@ def test_a_killed_qemu_is_started_again_with_its_disk(daemon: Daemon) -> None:
     assert after["status"]["addresses"] == before["status"]["addresses"]
     assert daemon.volar("vms", "exec", "web", "--", "cat", "/root/mark").stdout == b"here\n"
     ended = [event for event in daemon.events("web") if event["reason"] == "Ended"]
-    assert ended and "signal 9" in ended[0]["message"]
+    assert ended and "SIGKILL" in ended[0]["message"]
 
 
 def test_a_killed_qemu_stays_down_when_the_policy_says_never(daemon: Daemon) -> None:

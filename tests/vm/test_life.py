@@ -89,7 +89,7 @@ def test_bad_input_is_refused_and_changes_nothing(daemon: Daemon, nginx: Path, t
         (("vms", "get", "nothing"), 3),
         (("vms", "stop", "nothing"), 3),
         (("plugins", "remove", "nginx"), 4),
-        (("plugins", "install", "/nonexistent"), 2),
+        (("plugins", "install", "/nonexistent"), 3),
     ):
         done = daemon.volar(*words, check=False)
         assert (done.returncode, done.stdout) == (code, b""), words

@@ -43,6 +43,7 @@ class Run:
         self._on_change = on_change
         self._connected_at: float | None = None
         self._down_since = self.tended_since
+        self._running: tuple[int | None, float] | None = None
         self.link = AgentLink(instance.connect_agent, secret, on_change=self._on_agent, clock=clock, client=client)
         self._collector = LogCollector(self.link, logs.begin_run(instance.machine.run_id))
 
@@ -54,6 +55,11 @@ class Run:
     def agent_down_s(self) -> float | None:
         """Seconds since the agent was last connected (or since tending began); None while it is connected."""
         return None if self.agent.connected else self._clock.monotonic() - self._down_since
+
+    @property
+    def workload_running_s(self) -> float:
+        """Seconds for which the workload has been seen running as one and the same process; 0 while it does not run."""
+        return 0.0 if self._running is None else self._clock.monotonic() - self._running[1]
 
     async def tend(self) -> None:
         """A task body: keeps the channel and the logs going until the VM process ends."""
@@ -84,4 +90,8 @@ class Run:
             self._connected_at = None
         elif state.connected:
             self._connected_at = self._clock.monotonic()
+        if state.workload is None or state.workload.state != "running":
+            self._running = None
+        elif self._running is None or self._running[0] != state.workload.pid:
+            self._running = (state.workload.pid, self._clock.monotonic())
         self._on_change()

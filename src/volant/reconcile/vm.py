@@ -36,7 +36,7 @@ from volant.reconcile.vm_decision import (
 )
 from volant.reconcile.vm_facts import gather_facts
 from volant.reconcile.vm_start import VMStarter
-from volant.reconcile.vm_status import AGENT_GRACE_S, Facts, project_status
+from volant.reconcile.vm_status import AGENT_GRACE_S, SETTLED_AFTER_S, Facts, project_status
 from volant.store.cache import Cache
 from volant.store.contract import Create, Delete, Key, Operation, Store
 from volant.store.records import create_of, find_resource, key_of, update_of
@@ -282,6 +282,9 @@ class VMController:
         if facts is not None and not facts.settled and facts.agent_down_s < AGENT_GRACE_S:
             grace_left = AGENT_GRACE_S - facts.agent_down_s + 0.05
             seconds = grace_left if seconds is None else min(seconds, grace_left)
+        if facts is not None and status.reason == "Settling":
+            settled_in = max(0.0, SETTLED_AFTER_S - facts.running_s) + 0.01
+            seconds = settled_in if seconds is None else min(seconds, settled_in)
         return Done() if seconds is None else After(seconds)
 
     # Parts of steps

@@ -37,6 +37,7 @@ def gather_facts(run: Run, *, has_health_check: bool) -> Facts:
             pid=workload.pid,
             message=workload.message,
         ),
+        running_s=run.workload_running_s,
         health=None if health is None else health.state,
         health_message="" if health is None else health.message,
         steps_ms=_measure_steps(run),

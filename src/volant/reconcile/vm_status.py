@@ -27,6 +27,9 @@ AGENT_GRACE_S = 5.0
 
 CRASH_LOOP_RESTARTS = 3
 
+SETTLED_AFTER_S = 1.0
+"""Without a health check a workload must have run this long to count as ready: most that fail, fail at once."""
+
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What is seen of a living run."""
@@ -44,6 +47,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     has_health_check: bool = False
     workload: WorkloadStatus | None = None
     """None until the agent has told."""
+    running_s: float = 0.0
+    """How long the workload has been seen running, without an end between."""
     health: str | None = None
     health_message: str = ""
     steps_ms: dict[str, int] = {}
@@ -76,7 +81,8 @@ def _project_running(vm: VM, facts: Facts, now: datetime) -> VMStatus:
     if not trusted:
         workload = facts.workload or WorkloadStatus()
         conditions = _set(conditions, at, AGENT_CONNECTED, facts.agent_connected, *_agent_words(facts, booted))
-        conditions = _set(conditions, at, READY, *_judge_ready(facts))
+        was_ready = status.ready and facts.workload is not None and facts.workload.pid == status.workload.pid
+        conditions = _set(conditions, at, READY, *_judge_ready(facts, was_ready=was_ready))
     going = facts.stop_asked or not wants_run(vm) or status.started_token != vm.spec.restart_token
     if going:
         conditions = _set(conditions, at, READY, False, "Stopping", "it is being stopped")
@@ -171,19 +177,24 @@ def _agent_words(facts: Facts, booted: bool) -> tuple[str, str]:
     return "AgentSilent", facts.agent_reason or "the agent has stopped answering"
 
 
-def _judge_ready(facts: Facts) -> tuple[bool, str, str]:
+def _judge_ready(facts: Facts, *, was_ready: bool) -> tuple[bool, str, str]:
     if not facts.agent_connected:
         return False, *_agent_words(facts, facts.said_hello)
     if not facts.configured or facts.workload is None:
         return False, "Configuring", "the guest is being set up"
     workload = facts.workload
     match workload.state:
+        case "running" if not facts.has_health_check:
+            if was_ready or facts.running_s >= SETTLED_AFTER_S:
+                return True, "Ready", ""
+            return False, "Settling", "the workload has just been started"
         case "running":
-            if not facts.has_health_check or facts.health == "healthy":
+            said = f": {facts.health_message}" if facts.health_message else ""
+            if facts.health == "healthy":
                 return True, "Ready", ""
             if facts.health == "unhealthy":
-                return False, "Unhealthy", facts.health_message or "the workload does not answer its health check"
-            return False, "WaitingForHealth", facts.health_message or "the workload has not answered its health check yet"
+                return False, "Unhealthy", f"the workload fails its health check{said}"
+            return False, "WaitingForHealth", f"the workload has not passed its health check yet{said}"
         case "failed":
             return False, "WorkloadFailed", workload.message or "the workload cannot be started"
         case "backoff":

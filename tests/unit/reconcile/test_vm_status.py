@@ -11,7 +11,7 @@ from volant.core.condition import find_condition, is_true
 from volant.core.ids import Uid
 from volant.core.resource import Meta
 from volant.core.vm import AGENT_CONNECTED, BOOTED, READY, VM, StartRecord, VMSpec, VMStatus, WorkloadStatus
-from volant.reconcile.vm_status import AGENT_GRACE_S, CRASH_LOOP_RESTARTS, Facts, project_status
+from volant.reconcile.vm_status import AGENT_GRACE_S, CRASH_LOOP_RESTARTS, SETTLED_AFTER_S, Facts, project_status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RUNNING = WorkloadStatus(state="running", pid=7)
@@ -52,9 +52,16 @@ def test_a_start_goes_by_way_of_its_conditions() -> None:
     assert ready.start is not None and ready.start.duration_ms == 2500
 
 
-def test_without_a_health_check_running_is_ready() -> None:
-    status = project_status(make_vm(), good(has_health_check=False, health=None), NOW)
-    assert status.ready
+def test_without_a_health_check_running_for_a_while_is_ready() -> None:
+    early = project_status(make_vm(), good(has_health_check=False, health=None, running_s=0.1), NOW)
+    assert (early.ready, early.reason) == (False, "Settling")
+    later = project_status(make_vm(), good(has_health_check=False, health=None, running_s=SETTLED_AFTER_S), NOW)
+    assert later.ready
+    vm = msgspec.structs.replace(make_vm(), status=later)
+    adopted = good(has_health_check=False, health=None, running_s=0.0)
+    assert project_status(vm, adopted, NOW).ready, "the same process, seen by a new volantd"
+    restarted = good(has_health_check=False, health=None, workload=WorkloadStatus(state="running", pid=8))
+    assert not project_status(vm, restarted, NOW).ready
 
 
 def test_the_duration_of_a_start_is_written_once() -> None:
@@ -105,7 +112,8 @@ def test_what_a_workload_does_is_said(workload: WorkloadStatus, phase: str, reas
 
 def test_an_unhealthy_workload_runs_but_is_not_ready() -> None:
     status = project_status(ready_vm(), good(health="unhealthy", health_message="GET / gave 502"), NOW)
-    assert (status.phase, status.ready, status.message) == ("Running", False, "GET / gave 502")
+    assert (status.phase, status.ready) == ("Running", False)
+    assert status.message.endswith("GET / gave 502")
     condition = find_condition(status.conditions, READY)
     assert condition is not None and condition.reason == "Unhealthy"
 
