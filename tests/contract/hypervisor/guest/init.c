@@ -1,0 +1,121 @@
+// The guest of the driver contract: PID 1 that answers preambles (docs/guest-protocol.md, section 2) and obeys single letters
+// sent after one. P powers off, R resets, X panics, C prints "abc" to the console, I answers what it was given and ends with a dot.
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static const unsigned char ask[8] = {'V', 'O', 'L', 'A', 'N', 'T', 0, 1};
+static const unsigned char answer[8] = {'V', 'O', 'L', 'A', 'N', 'T', 1, 1};
+
+static void load_modules(void) {
+    FILE *list = fopen("/etc/kestrel/modules", "re");
+    char path[512];
+    while (list && fgets(path, sizeof path, list)) {
+        path[strcspn(path, "\n")] = 0;
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST)) printf("guest: %s: %s\n", path, strerror(errno));
+        if (fd >= 0) close(fd);
+    }
+    if (list) fclose(list);
+}
+
+static void read_text(const char *path, char *text, size_t size) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? 0 : read(fd, text, size - 1);
+    text[got < 0 ? 0 : got] = 0;
+    text[strcspn(text, "\n")] = 0;
+    if (fd >= 0) close(fd);
+}
+
+static int open_port(void) {
+    for (;;) {
+        DIR *ports = opendir("/sys/class/virtio-ports");
+        struct dirent *entry;
+        while (ports && (entry = readdir(ports))) {
+            char path[512], name[64];
+            snprintf(path, sizeof path, "/sys/class/virtio-ports/%s/name", entry->d_name);
+            read_text(path, name, sizeof name);
+            if (strcmp(name, "volant.agent")) continue;
+            snprintf(path, sizeof path, "/dev/%s", entry->d_name);
+            int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+            if (fd >= 0) return closedir(ports), fd;
+        }
+        if (ports) closedir(ports);
+        usleep(2000);
+    }
+}
+
+static void tell_of(int port, const char *directory, const char *file) {
+    DIR *entries = opendir(directory);
+    struct dirent *entry;
+    while (entries && (entry = readdir(entries))) {
+        char path[600], text[2048];
+        if (entry->d_name[0] == '.') continue;
+        snprintf(path, sizeof path, "%s/%s/%s", directory, entry->d_name, file);
+        read_text(path, text, sizeof text);
+        dprintf(port, "%s %s=%s\n", file, entry->d_name, text);
+    }
+    if (entries) closedir(entries);
+}
+
+static void tell(int port) {
+    char text[2048];
+    read_text("/proc/cmdline", text, sizeof text);
+    dprintf(port, "cmdline %s\n", text);
+    read_text("/sys/class/misc/hw_random/rng_current", text, sizeof text);
+    dprintf(port, "rng %s\n", text);
+    tell_of(port, "/sys/block", "serial");
+    tell_of(port, "/sys/block", "ro");
+    tell_of(port, "/sys/class/net", "address");
+    dprintf(port, "cpus %ld\n.", sysconf(_SC_NPROCESSORS_ONLN));
+}
+
+static void obey(int port, char letter) {
+    if (letter == 'P') reboot(RB_POWER_OFF);
+    if (letter == 'R') reboot(RB_AUTOBOOT);
+    if (letter == 'X') exit(1);
+    if (letter == 'C') printf("abc\n");
+    if (letter == 'I') tell(port);
+}
+
+int main(void) {
+    mount("proc", "/proc", "proc", 0, 0);
+    mount("sysfs", "/sys", "sysfs", 0, 0);
+    mount("devtmpfs", "/dev", "devtmpfs", 0, 0);
+    int console = open("/dev/console", O_RDWR);
+    for (int fd = 0; console >= 0 && fd < 3; fd++) dup2(console, fd);
+    setvbuf(stdout, 0, _IONBF, 0);
+    load_modules();
+    printf("guest: modules loaded\n");
+    int port = open_port(), loop = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLIN | EPOLLHUP | EPOLLET};
+    epoll_ctl(loop, EPOLL_CTL_ADD, port, &event);
+    printf("guest: ready\n");
+    for (;;) {
+        unsigned char data[4096];
+        ssize_t got = read(port, data, sizeof data);
+        if (got <= 0) {
+            epoll_wait(loop, &event, 1, 1000);
+            continue;
+        }
+        if (got >= 56 && !memcmp(data, ask, 8)) {
+            unsigned char reply[24];
+            memcpy(reply, answer, 8);
+            memcpy(reply + 8, data + 40, 16);
+            if (write(port, reply, sizeof reply) != sizeof reply) printf("guest: the reply did not fit\n");
+            memmove(data, data + 56, got -= 56);
+        }
+        for (ssize_t i = 0; i < got; i++) obey(port, (char)data[i]);
+    }
+}

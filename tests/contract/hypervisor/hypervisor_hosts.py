@@ -1,0 +1,211 @@
+"""What the suite needs of each driver's host: drivers to begin with and to come back with, machines to start, and a hand on
+the guest and on the process."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from volant.core.clock import HostClock
+from volant.core.errors import HostError
+from volant.core.ids import Digest, new_run_id, new_uid
+from volant.hypervisor.driver import Driver, Instance
+from volant.hypervisor.machine import BlockDevice, Files, Machine, Unit
+from volant.hypervisor.qemu import Accelerators, open_qemu
+from volant.hypervisor.qemu.lock import is_locked
+from volant.hypervisor.simulated import SimulatedDriver, SimulatedHost, Step
+
+ASK = b"VOLANT\x00\x01" + bytes(32)
+ANSWER = b"VOLANT\x01\x01"
+PATIENCE_S = 30.0
+"""For what takes a second or two; a busy machine takes longer."""
+
+
+class Host(ABC):
+    """One host with its drivers."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._slots = itertools.count(40_000 + os.getpid() % 10_000)
+
+    def make_unit(self) -> Unit:
+        uid = new_uid()
+        # A path far too long for a socket's address.
+        unit = Unit(uid=uid, state=self.place / "vms" / uid, sockets=self.place / ("long" * 30) / uid)
+        for directory in (unit.state, unit.sockets):
+            directory.mkdir(mode=0o700, parents=True)
+        return unit
+
+    def make_machine(self, unit: Unit, **changes: object) -> Machine:
+        machine = Machine(
+            uid=unit.uid,
+            run_id=new_run_id(),
+            name="web-1",
+            slot=next(self._slots),
+            hypervisor=self.name,
+            cpu_cores=1,
+            memory_mib=128,
+            kernel=Digest("sha256:" + "1" * 64),
+            initramfs=Digest("sha256:" + "2" * 64),
+            kernel_cmdline="",
+        )
+        return msgspec.structs.replace(machine, **changes)
+
+    @property
+    @abstractmethod
+    def name(self) -> str: ...
+
+    @abstractmethod
+    async def open_driver(self) -> Driver: ...
+
+    @abstractmethod
+    def open_files(self, machine: Machine, *, broken: bool = False) -> Files:
+        """``broken`` ones make the launch fail."""
+
+    async def launch(self, driver: Driver, unit: Unit, machine: Machine | None = None, *, broken: bool = False) -> Instance:
+        resolved = await driver.resolve(machine or self.make_machine(unit))
+        with open_for_launch(self, resolved, broken=broken) as files:
+            return await driver.launch(unit, resolved, files)
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End what only this side keeps running."""
+
+    @abstractmethod
+    async def tell_guest(self, instance: Instance, order: str) -> None:
+        """``P`` to power off, ``R`` to reset."""
+
+    @abstractmethod
+    def kill_process(self, instance: Instance) -> None: ...
+
+    @abstractmethod
+    def find_leftovers(self, unit: Unit) -> list[str]:
+        """What an ended run must not leave."""
+
+
+@contextmanager
+def open_for_launch(host: Host, machine: Machine, *, broken: bool = False) -> Iterator[Files]:
+    files = host.open_files(machine, broken=broken)
+    try:
+        yield files
+    finally:
+        for descriptor in (files.kernel, files.initramfs, *files.disks.values(), *files.taps.values()):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+class SimulatedSide(Host):
+    def __init__(self, place: Path) -> None:
+        super().__init__(place)
+        self._is_broken = False
+        self.host = SimulatedHost(HostClock(), agent_factory=lambda _: answer_preamble, fault=self._fail)
+
+    @property
+    def name(self) -> str:
+        return "simulated"
+
+    async def open_driver(self) -> Driver:
+        return SimulatedDriver(self.host)
+
+    def open_files(self, machine: Machine, *, broken: bool = False) -> Files:
+        self._is_broken = broken
+        return Files(kernel=-1, initramfs=-1, disks={}, taps={})
+
+    async def tell_guest(self, instance: Instance, order: str) -> None:
+        {"P": self.host.power_off, "R": self.host.reset}[order](instance.machine.uid)
+
+    async def close(self) -> None:
+        await self.host.close()
+
+    def kill_process(self, instance: Instance) -> None:
+        self.host.crash(instance.machine.uid, signal=signal.SIGKILL)
+
+    def find_leftovers(self, unit: Unit) -> list[str]:
+        return [str(uid) for uid in self.host.running] + (["lock"] if self.host.is_locked(unit.uid) else [])
+
+    def _fail(self, step: Step, machine: Machine) -> None:
+        if self._is_broken and step == "started":
+            raise HostError("the kernel could not be loaded")
+
+
+class QemuSide(Host):
+    """``boot`` holds vmlinux and boot.cpio of the guest in guest/init.c."""
+
+    def __init__(self, place: Path, boot: Path, accelerator: Accelerators = "tcg") -> None:
+        super().__init__(place)
+        self.boot = boot
+        self.accelerator: Accelerators = accelerator
+        self.broken = place / "broken"
+        self.broken.write_bytes(b"\x7fELF and no more")
+        self.broken.chmod(0o444)
+
+    @property
+    def name(self) -> str:
+        return "qemu"
+
+    def open_artifact(self, digest: Digest) -> int:
+        return os.open(self.boot / ("vmlinux" if digest.endswith("1") else "boot.cpio"), os.O_RDONLY | os.O_CLOEXEC)
+
+    async def open_driver(self) -> Driver:
+        return await open_qemu(cache_dir=self.place / "cache", open_artifact=self.open_artifact, accelerator=self.accelerator)
+
+    def open_files(self, machine: Machine, *, broken: bool = False) -> Files:
+        kernel = os.open(self.broken, os.O_RDONLY | os.O_CLOEXEC) if broken else self.open_artifact(machine.kernel)
+        disks = {disk.serial: self._open_disk(disk) for disk in machine.disks}
+        return Files(kernel=kernel, initramfs=self.open_artifact(machine.initramfs), disks=disks, taps={})
+
+    async def tell_guest(self, instance: Instance, order: str) -> None:
+        _, writer = await reach_guest(instance)
+        writer.write(order.encode())
+        await writer.drain()
+        writer.close()
+
+    async def close(self) -> None:
+        """A VM process is nobody's but its holder's."""
+
+    def kill_process(self, instance: Instance) -> None:
+        os.kill(instance.pid, signal.SIGKILL)
+
+    def find_leftovers(self, unit: Unit) -> list[str]:
+        left = [str(path) for path in unit.sockets.iterdir()]
+        if is_locked(unit.state):
+            left.append("lock")
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_bytes()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if b"qemu-system" in words and str(os.getpid()).encode() in words and b"holder" not in words:
+                left.append(words.decode())
+        return left
+
+    def _open_disk(self, disk: BlockDevice) -> int:
+        path = self.place / f"{disk.serial}.img"
+        path.touch()
+        os.truncate(path, 1 << 20)
+        path.chmod(0o600)
+        return os.open(path, (os.O_RDONLY if disk.readonly else os.O_RDWR) | os.O_CLOEXEC)
+
+
+async def reach_guest(instance: Instance) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to the agent that has answered a preamble (docs/guest-protocol.md, section 2)."""
+    async with asyncio.timeout(PATIENCE_S):
+        reader, writer = await instance.connect_agent()
+        nonce = os.urandom(16)
+        writer.write(ASK + nonce)
+        await reader.readuntil(ANSWER + nonce)
+    return reader, writer
+
+
+async def answer_preamble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    preamble = await reader.readexactly(len(ASK) + 16)
+    writer.write(ANSWER + preamble[len(ASK) :])
+    await reader.read()
