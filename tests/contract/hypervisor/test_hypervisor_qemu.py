@@ -16,10 +16,12 @@ from volant.core.ids import Digest
 from volant.hypervisor.driver import Ending, Instance
 from volant.hypervisor.machine import BlockDevice, Unit
 from volant.hypervisor.qemu import QemuDriver
-from volant.hypervisor.qemu.launch import wait_record
+from volant.hypervisor.qemu.launch import Launcher, wait_record
 from volant.hypervisor.qemu.lock import take_lock
 from volant.hypervisor.qemu.process import ProcessRecord, read_boot_id
+from volant.hypervisor.qemu.proof import Prover, Verdict
 from volant.hypervisor.record import read_record, write_record
+from volant.native import find_native
 
 from .hypervisor_hosts import PATIENCE_S, QemuSide, open_for_launch, reach_guest
 
@@ -234,3 +236,20 @@ async def test_kvm_that_fails_hinders_nothing_and_is_tried_once(tmp_path: Path, 
     side.accelerator = "kvm"
     with pytest.raises(Unavailable, match="KVM does not work"):
         await (await side.open_driver()).resolve(machine)
+
+
+async def test_a_proof_is_a_guest_that_answers(qemu: QemuSide) -> None:
+    kernel, initramfs = Digest("sha256:" + "1" * 64), Digest("sha256:" + "2" * 64)
+    launcher = Launcher(holder=find_native("holder"))
+    # KVM works nowhere that these tests are sure to run; what a proof does is the same under emulation.
+    impatient = Prover(launcher, "1", qemu.place, qemu.open_artifact, accelerator="tcg", deadline_s=0.01)
+    assert (await impatient.prove_kvm(kernel, initramfs)).reason == "a guest's kernel did not boot to its agent within 0.01 s"
+    patient = Prover(launcher, "2", qemu.place, qemu.open_artifact, accelerator="tcg", deadline_s=PATIENCE_S)
+    first, second = await asyncio.gather(*(patient.prove_kvm(kernel, initramfs) for _ in range(2)))
+    assert first == second == Verdict(works=True, reason="")
+    assert patient.verdicts == {kernel: first}
+    assert not impatient.verdicts, "another version's verdicts are void"
+    # A kernel without PID 1 panics, which is an end and no answer.
+    ended = Prover(launcher, "3", qemu.place, qemu.open_artifact, accelerator="tcg", deadline_s=PATIENCE_S)
+    assert "ended before its agent answered" in (await ended.prove_kvm(kernel, kernel)).reason
+    assert not list(qemu.place.glob("kvm-proof-*"))

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -20,6 +20,7 @@ from volant.hypervisor.machine import Files, Machine, Unit
 from volant.hypervisor.qemu.command import CPU_MODELS, MACHINE_TYPE, build_kernel_cmdline
 from volant.hypervisor.qemu.launch import Launcher
 from volant.hypervisor.qemu.process import read_boot_id
+from volant.hypervisor.qemu.tsc import measure_tsc
 from volant.hypervisor.record import read_record, write_record
 
 DEADLINE_S = 5.0
@@ -52,13 +53,27 @@ class _Verdicts(msgspec.Struct, frozen=True):
 
 
 class Prover:
-    """Keeps verdicts in ``cache_dir/kvm.json``. ``open_artifact`` opens a file of the artifact store for reading."""
+    """Keeps verdicts in ``cache_dir/kvm.json``. ``open_artifact`` opens a file of the artifact store for reading.
 
-    def __init__(self, launcher: Launcher, version: str, cache_dir: Path, open_artifact: Callable[[Digest], int]) -> None:
+    ``accelerator`` is what a proof boots under; only a test of the proof itself has a reason to name another.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        version: str,
+        cache_dir: Path,
+        open_artifact: Callable[[Digest], int],
+        *,
+        accelerator: Literal["kvm", "tcg"] = "kvm",
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
         self._launcher = launcher
         self._version = version
         self._cache_dir = cache_dir
         self._open_artifact = open_artifact
+        self._accelerator = accelerator
+        self._deadline_s = deadline_s
         self._proving = asyncio.Lock()
 
     @property
@@ -92,13 +107,13 @@ class Prover:
             hypervisor="qemu",
             hypervisor_version=self._version,
             machine_type=MACHINE_TYPE,
-            accelerator="kvm",
-            cpu_model=CPU_MODELS["kvm"],
+            accelerator=self._accelerator,
+            cpu_model=CPU_MODELS[self._accelerator],
             cpu_cores=1,
             memory_mib=PROOF_MEMORY_MIB,
             kernel=kernel,
             initramfs=initramfs,
-            kernel_cmdline=build_kernel_cmdline("kvm", None, ""),
+            kernel_cmdline=build_kernel_cmdline(self._accelerator, await measure_tsc(self._cache_dir), ""),
         )
         files = Files(kernel=self._open_artifact(kernel), initramfs=-1, disks={}, taps={})
         try:
@@ -119,10 +134,10 @@ class Prover:
         except HostError as error:
             return Verdict(False, _last_line(error.message))
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(self._deadline_s):
                 return await _first(_await_answer(instance), _await_end(instance))
         except TimeoutError:
-            return Verdict(False, f"a guest's kernel did not boot to its agent within {DEADLINE_S:g} s")
+            return Verdict(False, f"a guest's kernel did not boot to its agent within {self._deadline_s:g} s")
         finally:
             await instance.destroy()
             await instance.close()
