@@ -85,15 +85,15 @@ void account_exit(int dir_fd, int status, const char *error)
     struct writer writer = {.bytes = text, .capacity = sizeof text};
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    if (WIFSIGNALED(status))
-        put_member(&writer, "signal", WTERMSIG(status));
-    else
-        put_member(&writer, "code", WEXITSTATUS(status));
-    put_member(&writer, "at_unix_ns", (long long)now.tv_sec * 1000000000 + now.tv_nsec);
     if (error != NULL) {
-        write_text(&writer, ", \"error\": ");
+        write_text(&writer, "{\"error\": ");
         write_quoted(&writer, error);
+    } else if (WIFSIGNALED(status)) {
+        put_member(&writer, "signal", WTERMSIG(status));
+    } else {
+        put_member(&writer, "code", WEXITSTATUS(status));
     }
+    put_member(&writer, "at_unix_ns", (long long)now.tv_sec * 1000000000 + now.tv_nsec);
     write_text(&writer, "}\n");
     put_file(dir_fd, "exit.json", &writer);
 }

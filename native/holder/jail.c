@@ -112,7 +112,7 @@ static void drop_rights(const struct options *options)
     if (prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
                                      SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED, 0, 0, 0) != 0)
         fail("securebits");
-    if (setgroups(0, NULL) != 0)
+    if (setgroups(options->group_count, options->groups) != 0)
         fail("setgroups");
     if (setresgid(options->gid, options->gid, options->gid) != 0)
         fail("setresgid");

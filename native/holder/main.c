@@ -146,6 +146,7 @@ int main(int argc, char **argv)
     if (!options_read(argc, argv, &options))
         return 2;
     prctl(PR_SET_DUMPABLE, 0);
+    prctl(PR_SET_NAME, "volant-holder");
     setsid();
     close_on_exec();
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
@@ -154,7 +155,7 @@ int main(int argc, char **argv)
     logfile_open(&output_log, options.dir_fd, "qemu.log", OUTPUT_LOG_MAX);
     console_open(options.dir_fd, options.console_fd, options.listen_fd, options.log_max);
     if (watched[SIGNALS].fd < 0 || !start_child()) {
-        perror("holder: cannot start");
+        account_exit(options.dir_fd, 0, strerror(errno));
         return 1;
     }
     leave_inheritance();

@@ -8,7 +8,7 @@
 
 static const char USAGE[] =
     "usage: holder --dir-fd N --lock-fd N --console-fd N --console-listen-fd N --uid U --gid G\n"
-    "              [--log-max BYTES] [--nofile N] [--keep-fd N]... -- PROGRAM [ARGUMENT]...\n";
+    "              [--log-max BYTES] [--nofile N] [--group G]... [--keep-fd N]... -- PROGRAM [ARGUMENT]...\n";
 
 static bool read_number(const char *text, unsigned long long highest, unsigned long long *value)
 {
@@ -48,6 +48,8 @@ static bool read_option(const char *name, const char *value, struct options *opt
         options->uid = (uid_t)number;
     else if (strcmp(name, "--gid") == 0)
         options->gid = (gid_t)number;
+    else if (strcmp(name, "--group") == 0 && options->group_count < GROUPS_MAX)
+        options->groups[options->group_count++] = (gid_t)number;
     else if (strcmp(name, "--log-max") == 0 && number >= 4096)
         options->log_max = (size_t)number;
     else if (strcmp(name, "--nofile") == 0 && number >= 16)
@@ -72,6 +74,10 @@ bool options_read(int argc, char **argv, struct options *options)
     if (options->command == NULL || options->dir_fd < 3 || options->lock_fd < 3 || options->console_fd < 3 || options->listen_fd < 3 ||
         options->uid == (uid_t)-1 || options->gid == (gid_t)-1) {
         fputs(USAGE, stderr);
+        return false;
+    }
+    if (options->uid == 0 || options->gid == 0) {
+        fputs("holder: a VM process does not run as root\n", stderr);
         return false;
     }
     return true;

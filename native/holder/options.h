@@ -6,7 +6,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-enum { KEEP_MAX = 64 };
+enum { KEEP_MAX = 64, GROUPS_MAX = 8 };
 
 struct options {
     int dir_fd;
@@ -15,6 +15,8 @@ struct options {
     int listen_fd;
     uid_t uid;
     gid_t gid;
+    gid_t groups[GROUPS_MAX]; /* supplementary, such as the one that may open /dev/kvm */
+    size_t group_count;
     size_t log_max;
     rlim_t nofile; /* 0: leave it */
     int keep[KEEP_MAX];
