@@ -25,6 +25,7 @@ from volant.net.simulated import SimulatedFabric
 from volant.node.door import Check
 from volant.node.host import count_cores, count_memory_mib
 from volant.node.unit import Places
+from volant.run import build_environment
 from volant.volume.disk import Disks, HostDisks
 
 log = structlog.get_logger()
@@ -159,7 +160,9 @@ def _check_disk(data: Path) -> Check:
 
 
 def _check_tools() -> list[Check]:
-    missing = {program: package for program, package in TOOLS.items() if shutil.which(program) is None}
+    missing = {
+        program: package for program, package in TOOLS.items() if shutil.which(program, path=build_environment()["PATH"]) is None
+    }
     if not missing:
         return [Check(name="tools", state="ok", message=", ".join(TOOLS))]
     return [

@@ -16,6 +16,8 @@ from volant.core.errors import CommandFailed
 STDERR_TAIL = 8192
 """Bytes of stderr that an error carries."""
 
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 _PASSED_ON = (
     "PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "http_proxy", "https_proxy", "no_proxy",
 )  # fmt: skip
@@ -34,7 +36,8 @@ class Completed(msgspec.Struct, frozen=True):
 def build_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """A built environment, not an inherited one: the few variables that tools need, then ``extra``."""
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    environment.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    # A root shell by plain `su` lacks the directories where mkfs and nft lie.
+    environment["PATH"] = ":".join(filter(None, (environment.get("PATH"), SYSTEM_PATH)))
     environment["LC_ALL"] = "C.UTF-8"
     environment.update(extra or {})
     return environment

@@ -114,7 +114,7 @@ def test_a_workload_that_exits_at_once_is_said_to(daemon: Daemon, install: Calla
     vm = daemon.wait_vm("c", lambda vm: vm["status"]["reason"] == "CrashLoop")
     assert vm["status"]["phase"] == "Failed" and not vm["status"]["ready"]
     assert vm["status"]["workload"]["restarts"] >= 3
-    assert b"oh no" in daemon.volar("vms", "logs", "c").stdout
+    assert b"oh no" in daemon.volar("vms", "logs", "c").stderr
 
 
 def test_a_finished_workload_ends_its_vm_when_the_policy_says_so(daemon: Daemon, install: Callable[..., None]) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from volant.core.address import tap_name
 from volant.core.clock import Clock, format_time
 from volant.core.condition import Condition, set_condition
-from volant.core.errors import HostError, Unavailable
+from volant.core.errors import Unavailable
 from volant.core.ids import Digest, RunId
 from volant.core.manifest import Manifest
 from volant.core.network import Network
@@ -101,8 +101,9 @@ class VMStarter:
                     assert vm.spec.disk_mb is not None
                     group.create_task(self._disks.ensure_disk(self._node.places.disk(vm.uid), vm.spec.disk_mb))
                 group.create_task(self._networks.ensure(vm))
-        except* Exception as group_error:  # the first of them is what the caller can act on
-            raise _first_of(group_error) from group_error
+        except ExceptionGroup as group_of_errors:
+            # The first of them is what somebody can act on; the others were cancelled or fail alike.
+            raise _first_of(group_of_errors) from group_of_errors
         plan = plan_of(network)
         with ExitStack() as opened:
 
@@ -203,10 +204,8 @@ class VMStarter:
         return network
 
 
-def _first_of(group: BaseExceptionGroup[BaseException]) -> Exception:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            return _first_of(error)
-        if isinstance(error, Exception):
-            return error
-    return HostError(str(group))
+def _first_of(group: ExceptionGroup[Exception]) -> Exception:
+    error: Exception = group
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
