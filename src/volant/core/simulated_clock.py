@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,7 +36,9 @@ class SimulatedClock:
             await asyncio.sleep(0)
             return
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self._elapsed_s + seconds, next(self._order), woken))
+        # However short a sleep is, time has passed after it: loops that wait for a moment get there.
+        due = max(self._elapsed_s + seconds, math.nextafter(self._elapsed_s, math.inf))
+        heapq.heappush(self._sleepers, (due, next(self._order), woken))
         await woken
 
     @property

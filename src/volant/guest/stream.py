@@ -102,7 +102,7 @@ class Stream:
             self._received.clear()
             return
         if self._first_flag != Flag.SYN:
-            self._sink.send_now(encode_window_update(self.id, 0, self._take_flag() | Flag.RST))
+            self._sink.send_now(encode_window_update(self.id, 0, Flag.RST))
         self._received.clear()
         self.fail(reason)
         self._sink.forget(self.id, self._receive_window)

@@ -128,6 +128,7 @@ class LogStore:
         )
         if tail is None:
             return found
+        # A damaged line can end the search for the tail too early.
         return iter(deque(found, maxlen=tail))
 
     async def follow(self, *, after: int | None = None) -> AsyncIterator[LogEntry]:

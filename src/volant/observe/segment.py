@@ -113,7 +113,7 @@ class SegmentWriter:
 
 
 def read_forwards(stream: BinaryIO, offset: int) -> Iterator[Entry]:
-    """Whole entries from ``offset`` on, up to the first that is not whole."""
+    """Entries from ``offset`` on, up to the first that is not whole. One that is whole but damaged is passed over."""
     stream.seek(offset)
     while True:
         head = stream.read(_HEAD.size)
@@ -122,11 +122,13 @@ def read_forwards(stream: BinaryIO, offset: int) -> Iterator[Entry]:
         length = _LENGTH.unpack_from(head)[0]
         if not _OVERHEAD <= length <= _MAX_RECORD_BYTES:
             return
-        entry = _decode(head + stream.read(length - _HEAD.size), offset)
-        if entry is None:
+        content = head + stream.read(length - _HEAD.size)
+        if not _is_whole(content, length):
             return
-        offset = entry.end
-        yield entry
+        entry = _decode(content, offset)
+        offset += length
+        if entry is not None:
+            yield entry
 
 
 def read_at(stream: BinaryIO, offset: int) -> Entry | None:
@@ -143,7 +145,13 @@ def read_before(stream: BinaryIO, end: int) -> Entry | None:
     if not _OVERHEAD <= length <= min(end, _MAX_RECORD_BYTES):
         return None
     stream.seek(end - length)
-    return _decode(stream.read(length), end - length)
+    content = stream.read(length)
+    return _decode(content, end - length) if _is_whole(content, length) else None
+
+
+def _is_whole(content: bytes, length: int) -> bool:
+    framed = _LENGTH.pack(length)
+    return len(content) == length and content.startswith(framed) and content.endswith(framed)
 
 
 def _encode(seq: int, time_ns: int, source: int, flags: int, missed: int, marker_at: int, data: bytes) -> bytes:
@@ -153,10 +161,8 @@ def _encode(seq: int, time_ns: int, source: int, flags: int, missed: int, marker
 
 
 def _decode(content: bytes, offset: int) -> Entry | None:
-    if len(content) < _OVERHEAD:
-        return None
     length, checksum, seq, time_ns, source, flags, _, missed, marker_at = _HEAD.unpack_from(content)
-    if len(content) != length or zlib.crc32(content[_CHECKED_FROM : -_LENGTH.size]) != checksum:
+    if zlib.crc32(content[_CHECKED_FROM : -_LENGTH.size]) != checksum:
         return None
     data = content[_HEAD.size : -_LENGTH.size]
     if source == _MARKER:

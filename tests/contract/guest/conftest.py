@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from agents import KestrelTest, Simulated, make_agent
+from guest_agents import KestrelTest, Simulated, make_agent
 
 
 @pytest.fixture(params=["simulated", "kestrel-test"])

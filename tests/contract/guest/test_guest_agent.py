@@ -16,7 +16,7 @@ from volant.guest.protocol import ExecRequest
 from volant.observe.logstore import LogStore
 
 if TYPE_CHECKING:
-    from agents import KestrelTest, Simulated
+    from guest_agents import KestrelTest, Simulated
 
     Linked = Simulated | KestrelTest
 

@@ -15,7 +15,7 @@ from volant.guest.frame import Flag, Frame, FrameDecoder, FrameType, GoAwayCode,
 from volant.guest.preamble import ANSWER_BYTES, HOST_MAGIC, ZERO_SECRET
 
 sys.path.insert(0, str(Path(__file__).parent))
-from agents import KestrelTest, Simulated, begin
+from guest_agents import KestrelTest, Simulated, begin
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "guest-protocol" / "session.json"
 CASES: list[dict[str, Any]] = json.loads(VECTORS.read_text())["cases"]

@@ -14,7 +14,7 @@ from volant.guest.preamble import PREAMBLE_BYTES, ZERO_SECRET, encode_answer
 from volant.guest.protocol import ExecRequest
 
 if TYPE_CHECKING:
-    from conftest import World
+    from guest_world import World
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
 

@@ -17,7 +17,7 @@ from volant.guest.preamble import AnswerScanner, PreambleDetector
 from volant.guest.records import ExecDecoder, LogDecoder
 
 sys.path.insert(0, str(Path(__file__).parent))
-from vectors import each_case, expand
+from guest_vectors import each_case, expand
 
 TYPE_NAMES = {FrameType.DATA: "data", FrameType.WINDOW_UPDATE: "window", FrameType.PING: "ping", FrameType.GO_AWAY: "go_away"}
 
