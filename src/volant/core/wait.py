@@ -26,6 +26,8 @@ def goal_reached(vm: VM, goal: Goal) -> bool:
 
 def describe_progress(vm: VM) -> str:
     """Where it stands, in words: its phase and why, or the first condition that is not true yet."""
+    if 0 < vm.status.observed_generation < vm.meta.generation:
+        return "accepted"
     if vm.status.message:
         return f"{vm.status.phase}: {vm.status.message}"
     for type_ in CONDITION_TYPES:

@@ -9,9 +9,10 @@ import structlog
 
 from volant.core.claim import ClaimSpec, build_claim, ip_claim_name, mac_claim_name, slot_claim_name
 from volant.core.clock import Clock, format_time, parse_time
+from volant.core.condition import Condition, set_condition
 from volant.core.errors import AlreadyExists, Exhausted, GuestUnreachable, StaleRevision, VolantError
 from volant.core.ids import new_run_id
-from volant.core.vm import VM, EndRecord, StartRecord, VMStatus
+from volant.core.vm import SCHEDULED, VM, EndRecord, StartRecord, VMStatus
 from volant.hypervisor.driver import Ending
 from volant.node.local import Ended, LocalNode
 from volant.node.run import Run
@@ -133,7 +134,11 @@ class VMController:
                 ClaimSpec(thing="slot", owner_kind=VM.kind, owner_name=vm.name, owner_uid=vm.uid, node=self._node_name),
                 now,
             )
-            status = msgspec.structs.replace(vm.status, node=self._node_name, slot=slot)
+            condition = Condition(
+                type=SCHEDULED, status="True", reason="Scheduled", message=f"on node {self._node_name}, slot {slot}"
+            )
+            conditions = set_condition(vm.status.conditions, condition, now)
+            status = msgspec.structs.replace(vm.status, node=self._node_name, slot=slot, conditions=conditions)
             scheduled = msgspec.structs.replace(vm, status=status)
             try:
                 await self._store.transact([create_of(claim), update_of(scheduled)])
