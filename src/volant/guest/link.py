@@ -38,7 +38,7 @@ guess, and more with every round in which neither was answered."""
 
 BACKOFF_FIRST_S = 0.05
 BACKOFF_CAP_S = 2.0
-LASTING_S = 5.0
+LASTING_S = 1.0
 """A session that lived this long was a good one: after it the next attempt comes at once."""
 
 
