@@ -68,6 +68,7 @@ class Run:
                 await self._tend_once()
             except* Exception as group:  # the edge: what goes wrong with one VM must not end the others
                 log.exception("tend_bug", name=self.instance.machine.name, exc_info=group)
+                _raise_if_cancelled()  # a cancellation that came as a child failed is not lost
                 await self._clock.sleep(BUG_PAUSE_S)
         self._on_change()
 
@@ -95,3 +96,9 @@ class Run:
         elif self._running is None or self._running[0] != state.workload.pid:
             self._running = (state.workload.pid, self._clock.monotonic())
         self._on_change()
+
+
+def _raise_if_cancelled() -> None:
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

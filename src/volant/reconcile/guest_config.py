@@ -87,7 +87,7 @@ def _health_of(manifest: Manifest) -> document.HttpHealth | msgspec.UnsetType:
         raise InvalidInput("a health check needs to know where the workload listens", field="workload.base_url")
     host, port = split_base_url(manifest.workload.base_url)
     return document.HttpHealth(
-        host=host,
+        host="127.0.0.1" if host == "localhost" else host,
         port=port,
         path=check.endpoint,
         interval_ms=check.interval_ms,
