@@ -147,5 +147,10 @@ bool channel_flush(void)
 
 bool channel_is_drained(void)
 {
-    return channel.watch.fd < 0 || !session_is_open() || channel.length == 0;
+    return channel.length == 0;
+}
+
+bool channel_is_attached(void)
+{
+    return channel.watch.fd >= 0 && session_is_open();
 }

@@ -19,7 +19,10 @@ void channel_set_secret(const uint8_t secret[SECRET_SIZE]);
 /* Send what there is to send, as far as the transport takes it. True when more could be sent at once. */
 bool channel_flush(void);
 
-/* Nothing waits to be sent, or nobody is there to read it. */
+/* A session is open on an open transport. */
+bool channel_is_attached(void);
+
+/* Nothing that was produced waits to be sent. */
 bool channel_is_drained(void);
 
 #endif

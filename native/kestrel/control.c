@@ -22,11 +22,13 @@
 #define KESTREL_VERSION "0.1.0"
 #endif
 
-enum { OUT_SIZE = 65536, NOTICE_INTERVAL_MS = 100, GRACE_MAX_MS = 3600000 };
+enum { OUT_SIZE = 65536, NOTICE_INTERVAL_MS = 100, NOTICE_BURST = 10, GRACE_MAX_MS = 3600000 };
 
+/* Ten at once and ten a second: what changes seldom is told without delay. */
 struct notice {
     bool due;
-    uint64_t sent_ms;
+    uint32_t spent;
+    uint64_t counted_ms; /* when `spent` was last brought up to date */
 };
 
 static struct {
@@ -104,13 +106,17 @@ static bool take_turn(struct notice *notice)
     if (!notice->due)
         return false;
     uint64_t now = uptime_ms();
-    if (notice->sent_ms != 0 && now < notice->sent_ms + NOTICE_INTERVAL_MS && !shutdown_has_begun()) {
+    uint64_t regained = (now - notice->counted_ms) / NOTICE_INTERVAL_MS;
+    notice->spent = regained < notice->spent ? notice->spent - (uint32_t)regained : 0;
+    notice->counted_ms = notice->spent == 0 ? now : notice->counted_ms + regained * NOTICE_INTERVAL_MS;
+    if (notice->spent == NOTICE_BURST && !shutdown_has_begun()) {
         if (!control.interval.armed)
-            timer_set(&control.interval, notice->sent_ms + NOTICE_INTERVAL_MS - now);
+            timer_set(&control.interval, notice->counted_ms + NOTICE_INTERVAL_MS - now);
         return false;
     }
     notice->due = false;
-    notice->sent_ms = now;
+    if (notice->spent < NOTICE_BURST)
+        notice->spent++;
     return true;
 }
 

@@ -14,7 +14,7 @@
 #include "record.h"
 #include "staged.h"
 
-enum { EXECS_MAX = STREAMS_MAX, HANG_UP_MS = 2000, INPUT_SIZE = WINDOW_MAX };
+enum { EXECS_MAX = STREAMS_MAX, HANG_UP_MS = 2000, DISCARDS_MAX = 64, INPUT_SIZE = WINDOW_MAX };
 
 struct exec {
     bool used;
@@ -154,16 +154,30 @@ static void host_ended(struct stream *stream)
     write_input(exec);
 }
 
+/* Nobody reads it any more, but a program that tidies up after its SIGHUP should not stumble over a broken pipe.
+   One that goes on and on does. */
+static void discard_output(struct exec *exec)
+{
+    char bytes[4096];
+    for (size_t which = 0; which < 2; which++) {
+        for (int i = 0; exec->output[which].fd >= 0; i++) {
+            ssize_t length = read(exec->output[which].fd, bytes, sizeof bytes);
+            if (length < 0 && errno == EAGAIN)
+                break;
+            if (length == 0 || (length < 0 && errno != EINTR) || i == DISCARDS_MAX)
+                loop_close(&exec->output[which]);
+        }
+    }
+}
+
 static void closed(struct stream *stream, bool lost)
 {
     struct exec *exec = stream->owner;
     exec->stream = NULL;
     if (lost)
         hang_up(exec);
-    /* Nobody reads its output any more. */
-    loop_close(&exec->output[0]);
-    loop_close(&exec->output[1]);
     loop_close(&exec->input);
+    discard_output(exec);
     maybe_free(exec);
 }
 
@@ -230,6 +244,10 @@ static void on_output(struct watch *watch, uint32_t events)
 {
     struct exec *exec = watch->owner;
     (void)events;
+    if (exec->stream == NULL) {
+        discard_output(exec);
+        return;
+    }
     exec->readable[watch == &exec->output[0] ? 0 : 1] = true;
 }
 

@@ -28,7 +28,7 @@ static void on_timer(struct timer *fired)
 {
     (void)fired;
     if (phase == PHASE_DRAIN) {
-        if (uptime_ms() >= drain_until_ms || (channel_is_drained() && control_is_drained()))
+        if (uptime_ms() >= drain_until_ms || !channel_is_attached() || (channel_is_drained() && control_is_drained()))
             machine_power_off();
         timer_set(&timer, DRAIN_STEP_MS);
     } else {

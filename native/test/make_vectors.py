@@ -70,7 +70,8 @@ def main(folder: Path) -> None:
 
     header.table("preamble_case", "PREAMBLE_CASES", [
         f"{{{header.text(case['name'])}, {header.blob(unpack(case['secret']))}, {len(case['reads'])}, {blobs(case['reads'])}, "
-        f"{len(case['sessions'])}, {blobs([s['nonce'] for s in case['sessions']])}, {blobs([s['bytes'] for s in case['sessions']])}}}"
+        f"{len(case['sessions'])}, {blobs([each['nonce'] for each in case['sessions']])}, "
+        f"{blobs([each['bytes'] for each in case['sessions']])}}}"
         for case in cases("preamble")
     ])  # fmt: skip
 
@@ -91,10 +92,14 @@ def main(folder: Path) -> None:
 
     def answers(case: dict[str, Any]) -> bytes:
         heads = [head(frame) for frame in case.get("answers", [])]
-        return b"".join(bytes([0, kind]) + flags.to_bytes(2) + stream.to_bytes(4) + length.to_bytes(4) for kind, flags, stream, length in heads)
+        return b"".join(
+            bytes([0, kind]) + flags.to_bytes(2) + stream.to_bytes(4) + length.to_bytes(4)
+            for kind, flags, stream, length in heads
+        )
 
     header.table("session_case", "SESSION_CASES", [
-        f"{{{header.text(case['name'])}, {header.blob(unpack(case['hex']))}, {header.text(case.get('violation'))}, {header.blob(answers(case))}}}"
+        f"{{{header.text(case['name'])}, {header.blob(unpack(case['hex']))}, {header.text(case.get('violation'))}, "
+        f"{header.blob(answers(case))}}}"
         for case in cases("session")
     ])  # fmt: skip
     header.table("message_case", "MESSAGE_CASES", [
@@ -106,10 +111,13 @@ def main(folder: Path) -> None:
 
     def records(case: dict[str, Any]) -> bytes:
         """As the reader reports them: type, length, bytes, one behind the other."""
-        return b"".join(bytes([r["type"]]) + len(unpack(r["bytes"])).to_bytes(4) + unpack(r["bytes"]) for r in case.get("records", []))
+        return b"".join(
+            bytes([r["type"]]) + len(unpack(r["bytes"])).to_bytes(4) + unpack(r["bytes"]) for r in case.get("records", [])
+        )
 
     header.table("exec_case", "EXEC_CASES", [
-        f"{{{header.text(case['name'])}, {header.blob(unpack(case['hex']))}, {int('violation' in case)}, {header.blob(records(case))}, "
+        f"{{{header.text(case['name'])}, {header.blob(unpack(case['hex']))}, {int('violation' in case)}, "
+        f"{header.blob(records(case))}, "
         f"{case.get('incomplete_bytes', 0)}}}"
         for case in cases("exec") if case["from"] == "host"
     ])  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -38,6 +39,7 @@ class Host:
         self.reset: set[int] = set()
         self.frames: list[tuple[int, int, int, int]] = []
         self.give_window = True
+        self.windows: dict[int, int] = {}
         self.buffer = bytearray()
         self.next_id = 1
         self.next_request = 1
@@ -49,7 +51,10 @@ class Host:
         del self.buffer[: self.buffer.index(ECHO + nonce) + 24]
 
     def _fill(self) -> None:
-        chunk = self.connection.recv(65536)
+        try:
+            chunk = self.connection.recv(65536)
+        except ConnectionResetError:
+            chunk = b""
         if not chunk:
             raise Ended("closed")
         self.buffer += chunk
@@ -69,7 +74,10 @@ class Host:
             self.data.setdefault(stream, bytearray()).extend(self.buffer[:length])
             del self.buffer[:length]
             if length and self.give_window:
-                self.connection.sendall(frame(WINDOW, 0, stream, length))
+                with contextlib.suppress(BrokenPipeError):  # what it sent before it ended is still to be read
+                    self.connection.sendall(frame(WINDOW, 0, stream, length))
+        if kind == WINDOW:
+            self.windows[stream] = self.windows.get(stream, 0) + length
         if flags & FIN:
             self.ended.add(stream)
         if flags & RST:
@@ -78,10 +86,14 @@ class Host:
     def open(self, opening: object) -> int:
         stream, self.next_id = self.next_id, self.next_id + 2
         self.data[stream] = bytearray()
+        self.windows[stream] = 262144
         self.send(stream, message(opening), SYN)
         return stream
 
     def send(self, stream: int, payload: bytes, flags: int = 0) -> None:
+        while self.windows[stream] < len(payload):
+            self.step()
+        self.windows[stream] -= len(payload)
         self.connection.sendall(frame(DATA, flags, stream, len(payload), payload))
 
     def _take(self, stream: int, size: int) -> bytes:
