@@ -33,7 +33,7 @@ from volant.node.lock import lock_directory
 from volant.reconcile.engine import Engine
 from volant.reconcile.exit import stop_all
 from volant.reconcile.network import NetworkController, NetworkKeeper, wants_rules
-from volant.reconcile.plugin import PluginController
+from volant.reconcile.plugin import BY_PLUGIN, PluginController, index_plugin
 from volant.reconcile.sweep import Sweeper
 from volant.reconcile.vm import VMController
 from volant.reconcile.vm_start import VMStarter
@@ -42,6 +42,8 @@ from volant.store.contract import Change, Key, Store, Stored
 from volant.store.sqlite import open_store
 
 log = structlog.get_logger()
+
+RECOUNT_S = 0.5
 
 CACHED_KINDS = ("VM", "Plugin", "Network", "Claim", "Event")
 
@@ -56,6 +58,7 @@ class ControlPlane:
         self.hands = hands
         self.cache = Cache(store, CACHED_KINDS, clock)
         self.cache.add_index("uid", lambda stored: [stored.data["meta"]["uid"]])
+        self.cache.add_index(BY_PLUGIN, index_plugin)
         self.node = LocalNode(
             driver=hands.driver,
             places=hands.places,
@@ -137,7 +140,8 @@ class ControlPlane:
             for stored in self.cache.list(Network.kind):
                 self.networks.look(stored.key)
         if change.key.kind == VM.kind and (old is None or change.type == "delete"):
-            self.plugins.look(Key(Plugin.kind, change.key.project, change.data["spec"]["plugin"]))
+            # Many VMs that come or go together are one recount.
+            self.plugins.look(Key(Plugin.kind, change.key.project, change.data["spec"]["plugin"]), after_s=RECOUNT_S)
 
     async def _check_host(self) -> list[Check]:
         return await check_hands(self.hands, self.config)

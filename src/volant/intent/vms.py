@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from ipaddress import IPv4Address
 
 import msgspec
 
 from volant.core.address import mac_from_uid, parse_subnet
-from volant.core.claim import ClaimSpec, build_claim, ip_claim_name, mac_claim_name
+from volant.core.claim import Claim, ClaimSpec, build_claim, ip_claim_name, mac_claim_name
 from volant.core.clock import Clock, format_time
 from volant.core.errors import AlreadyExists, Exhausted, InvalidInput, NotFound, StaleRevision, TimedOut, WrongState
 from volant.core.ids import check_name, new_uid
@@ -21,7 +20,7 @@ from volant.core.resource import Meta, Wanted
 from volant.core.vm import FINALIZER, VM, Address, VMSpec, VMStatus
 from volant.core.wait import Goal, describe_progress, goal_reached
 from volant.intent.follow import follow_resource
-from volant.store.contract import Operation, RequireLive, Store
+from volant.store.contract import Key, Operation, RequireLive, Store
 from volant.store.records import create_of, find_resource, key_of, list_resources, update_of
 
 CLAIM_ATTEMPTS = 32
@@ -34,6 +33,7 @@ class VMIntent:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+        self._next_host: dict[str, int] = {}
 
     async def create(self, wanted: Wanted[VMSpec], *, project: str = "default") -> VM:
         """Write a VM down, with its addresses, in one transaction.
@@ -191,15 +191,18 @@ class VMIntent:
             raise InvalidInput(f"{spec.cpu_cores} cores are more than any host has ({cores})", field="cpu_cores")
 
     async def _choose_address(self, network: Network, meta: Meta) -> Address:
+        """An address that nobody has claimed a moment ago: the next after the one given last, so that none is used again soon."""
         plan = parse_subnet(network.spec.subnet)
-        prefix = ip_claim_name(network.name, "")
-        listing = await self._store.list("Claim", "")
-        taken = {IPv4Address(item.key.name.removeprefix(prefix)) for item in listing.items if item.key.name.startswith(prefix)}
-        for ip in plan.hosts():
-            if ip not in taken:
+        start = self._next_host.get(network.uid, 0)
+        for step in range(plan.capacity):
+            index = (start + step) % plan.capacity
+            ip = str(plan.gateway + 1 + index)
+            if await self._store.get(Key(Claim.kind, "", ip_claim_name(network.name, ip))) is None:
+                # Only a hint: the claim decides, and a new volantd begins at the first.
+                self._next_host[network.uid] = index + 1
                 return Address(
                     network=network.name,
-                    ip=str(ip),
+                    ip=ip,
                     mac=mac_from_uid(meta.uid),
                     prefix_length=plan.prefix_length,
                     gateway=str(plan.gateway),

@@ -63,9 +63,7 @@ def encode_marker(run_id: str, seq: int, at: int) -> bytes:
 
 
 def encode_line(record: LogRecord, *, missed: int, marker_at: int) -> bytes:
-    return _encode(
-        record.seq, record.time_ns, record.source, record.flags, min(missed, _MAX_U32), marker_at, record.data
-    )
+    return _encode(record.seq, record.time_ns, record.source, record.flags, min(missed, _MAX_U32), marker_at, record.data)
 
 
 class SegmentWriter:

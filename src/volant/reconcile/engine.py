@@ -64,9 +64,12 @@ class Engine:
         self._failures: dict[Key, int] = {}
         self.queue = WorkQueue(clock)
 
-    def look(self, key: Key) -> None:
+    def look(self, key: Key, *, after_s: float = 0.0) -> None:
         """Ask for a look at ``key``: what a watcher of the outside world calls."""
-        self.queue.add(key)
+        if after_s:
+            self.queue.add_after(key, after_s)
+        else:
+            self.queue.add(key)
 
     async def run(self) -> None:
         """A task body; runs until cancelled. The cache must be run by somebody."""

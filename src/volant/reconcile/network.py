@@ -11,9 +11,10 @@ from volant.core.address import parse_subnet, tap_name
 from volant.core.clock import Clock, format_time
 from volant.core.condition import Condition, set_condition
 from volant.core.errors import VolantError
+from volant.core.ids import Uid
 from volant.core.network import Network, NetworkStatus
 from volant.core.resource import from_stored
-from volant.core.vm import VM
+from volant.core.vm import VM, Address
 from volant.net.fabric import Fabric
 from volant.net.plan import NetworkPlan
 from volant.net.rules import Port, build_rules
@@ -32,25 +33,46 @@ class NetworkKeeper:
         self._cache = cache
         self._fabric = fabric
         self._lock = asyncio.Lock()
+        self._applied: frozenset[Port] = frozenset()
 
-    async def ensure(self, extra: VM | None = None) -> None:
-        """Every network's bridge and the rules of every VM, with ``extra`` even if the cache has not seen it yet."""
+    async def ensure(self) -> None:
+        """Every network's bridge, and the rules of every VM, whatever was there before."""
         async with self._lock:
-            plans = {}
-            for stored in self._cache.list(Network.kind):
-                network = from_stored(Network, stored.data, stored.revision)
-                plans[network.name] = plan_of(network)
-                await self._fabric.ensure_network(plans[network.name])
-            vms = {stored.key: from_stored(VM, stored.data, stored.revision) for stored in self._cache.list(VM.kind)}
-            if extra is not None:
-                vms[Key(VM.kind, extra.meta.project, extra.name)] = extra
-            ports = [
-                Port(tap=tap_name(vm.uid), bridge=plans[address.network].bridge, mac=address.mac, ip=address.ip)
-                for _, vm in sorted(vms.items())
-                for address in vm.status.addresses
-                if address.network in plans
-            ]
-            await self._fabric.apply_rules(build_rules(list(plans.values()), ports))
+            await self._apply(None)
+
+    async def ensure_port(self, vm: VM) -> None:
+        """As ``ensure``, unless the rules in force let ``vm`` speak already. Many starts at once share one application."""
+        async with self._lock:
+            plans = self._plans()
+            if not set(_ports_of(vm.uid, vm.status.addresses, plans)) <= self._applied:
+                await self._apply(vm)
+
+    async def _apply(self, extra: VM | None) -> None:
+        plans = self._plans()
+        for plan in plans.values():
+            await self._fabric.ensure_network(plan)
+        ports: set[Port] = set()
+        for stored in self._cache.list(VM.kind):
+            # Thousands of records at every change: only what is needed of them is read.
+            addresses = msgspec.convert(stored.data["status"]["addresses"], tuple[Address, ...])
+            ports.update(_ports_of(Uid(stored.data["meta"]["uid"]), addresses, plans))
+        if extra is not None:
+            ports.update(_ports_of(extra.uid, extra.status.addresses, plans))
+        self._applied = frozenset()
+        await self._fabric.apply_rules(build_rules(list(plans.values()), sorted(ports, key=lambda port: port.tap)))
+        self._applied = frozenset(ports)
+
+    def _plans(self) -> dict[str, NetworkPlan]:
+        networks = (from_stored(Network, stored.data, stored.revision) for stored in self._cache.list(Network.kind))
+        return {network.name: plan_of(network) for network in networks}
+
+
+def _ports_of(uid: Uid, addresses: tuple[Address, ...], plans: dict[str, NetworkPlan]) -> list[Port]:
+    return [
+        Port(tap=tap_name(uid), bridge=plans[address.network].bridge, mac=address.mac, ip=address.ip)
+        for address in addresses
+        if address.network in plans
+    ]
 
 
 class NetworkController:

@@ -17,12 +17,20 @@ from volant.core.vm import VM
 from volant.reconcile.outcome import After, Done, Outcome
 from volant.reconcile.recorder import Note, event_operation
 from volant.store.cache import Cache
-from volant.store.contract import Delete, Key, Operation, Store
+from volant.store.contract import Delete, Key, Operation, Store, Stored
 from volant.store.records import find_resource, key_of, list_resources, update_of
 
 log = structlog.get_logger()
 
 USERS_GONE_POLL_S = 2.0
+
+
+BY_PLUGIN = "plugin"
+"""The cache's index of VMs by ``project/plugin``."""
+
+
+def index_plugin(stored: Stored) -> list[str]:
+    return [f"{stored.key.project}/{stored.data['spec']['plugin']}"] if stored.key.kind == VM.kind else []
 
 
 class Artifacts(Protocol):
@@ -50,10 +58,11 @@ class PluginController:
         plugin = await find_resource(self._store, Plugin, key.project, key.name)
         if plugin is None:
             return Done()
-        vms, _ = await list_resources(self._store, VM, plugin.meta.project)
-        users = sum(vm.spec.plugin == plugin.name for vm in vms)
         if plugin.deleting:
-            return await self._remove(plugin, users)
+            # Only the registry itself may say that nobody uses it any more; the cache may be a moment behind.
+            vms, _ = await list_resources(self._store, VM, plugin.meta.project)
+            return await self._remove(plugin, sum(vm.spec.plugin == plugin.name for vm in vms))
+        users = len(self._cache.by_index(BY_PLUGIN, f"{plugin.meta.project}/{plugin.name}"))
         await self._write(plugin, await self._judge(plugin, users))
         return Done()
 

@@ -100,7 +100,7 @@ class VMStarter:
                 if self._has_disk(vm, manifest):
                     assert vm.spec.disk_mb is not None
                     group.create_task(self._disks.ensure_disk(self._node.places.disk(vm.uid), vm.spec.disk_mb))
-                group.create_task(self._networks.ensure(vm))
+                group.create_task(self._networks.ensure_port(vm))
         except ExceptionGroup as group_of_errors:
             # The first of them is what somebody can act on; the others were cancelled or fail alike.
             raise _first_of(group_of_errors) from group_of_errors
