@@ -32,7 +32,7 @@ from volant.node.local import LocalNode
 from volant.node.lock import lock_directory
 from volant.reconcile.engine import Engine
 from volant.reconcile.exit import stop_all
-from volant.reconcile.network import NetworkController, NetworkKeeper, wants_rules
+from volant.reconcile.network import NetworkController, NetworkKeeper, leaves_rules
 from volant.reconcile.plugin import BY_PLUGIN, PluginController, index_plugin
 from volant.reconcile.sweep import Sweeper
 from volant.reconcile.vm import VMController
@@ -136,9 +136,9 @@ class ControlPlane:
                 self.vms.look(stored.key)
 
     def _on_change(self, change: Change, old: Stored | None) -> None:
-        if wants_rules(change, old):
+        if leaves_rules(change):
             for stored in self.cache.list(Network.kind):
-                self.networks.look(stored.key)
+                self.networks.look(stored.key, after_s=RECOUNT_S)
         if change.key.kind == VM.kind and (old is None or change.type == "delete"):
             # Many VMs that come or go together are one recount.
             self.plugins.look(Key(Plugin.kind, change.key.project, change.data["spec"]["plugin"]), after_s=RECOUNT_S)

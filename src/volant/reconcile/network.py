@@ -20,7 +20,7 @@ from volant.net.plan import NetworkPlan
 from volant.net.rules import Port, build_rules
 from volant.reconcile.outcome import Done, Outcome
 from volant.store.cache import Cache
-from volant.store.contract import Change, Key, Store, Stored
+from volant.store.contract import Change, Key, Store
 from volant.store.records import find_resource, update_of
 
 log = structlog.get_logger()
@@ -118,6 +118,6 @@ def plan_of(network: Network) -> NetworkPlan:
     )
 
 
-def wants_rules(change: Change, old: Stored | None) -> bool:
-    """True for changes of VMs that change what the rules must be: one came, or one went."""
-    return change.key.kind == VM.kind and (old is None or change.type == "delete")
+def leaves_rules(change: Change) -> bool:
+    """True when a VM went and its rules are to go. A VM that comes brings its own with its start."""
+    return change.key.kind == VM.kind and change.type == "delete"
