@@ -23,7 +23,7 @@ lint: setup
 	@.venv/bin/lint-imports --no-cache >/dev/null || .venv/bin/lint-imports --no-cache
 
 test: lint
-	@$(MAKE) -s -C native test
+	@$(MAKE) -s -C native OUT=../build/native test test-agent
 	@.venv/bin/pytest $(PYTEST_ARGS)
 
 bench: setup

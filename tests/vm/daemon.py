@@ -19,11 +19,13 @@ READY_S = 60.0
 class Daemon:
     """volantd with its directories and network namespace under one roof."""
 
-    def __init__(self, root: Path, namespace: str, *, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, root: Path, namespace: str, *, inside: str | None = None, data: Path | None = None) -> None:
+        """``inside`` is a namespace in which it runs with its networks; ``data`` another place for what lasts."""
         self.root = root
-        self.namespace = namespace
+        self.namespace = inside or namespace
+        self.data = data or root / "data"
+        self._inside = inside
         self.api = f"unix://{root}/run/volantd.sock"
-        self._environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
         self._log = root / "volantd.log"
         root.mkdir(parents=True, exist_ok=True)
@@ -33,18 +35,16 @@ class Daemon:
         assert self._process is not None
         return self._process.pid
 
+    def command(self) -> list[str | Path]:
+        enter = ["ip", "netns", "exec", self._inside] if self._inside else []
+        space = "host" if self._inside else self.namespace
+        directories = ["--data-dir", self.data, "--runtime-dir", self.root / "run"]
+        return [*enter, BIN / "volantd", *directories, "--network-namespace", space, "--log-format", "console"]
+
     def start(self, *flags: str) -> None:
         """Return once it said that it is ready."""
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    *(BIN / "volantd", "--data-dir", self.root / "data", "--runtime-dir", self.root / "run"),
-                    *("--network-namespace", self.namespace, "--log-format", "console", *flags),
-                ],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env={**os.environ, **self._environment},
-            )
+            self._process = subprocess.Popen([*self.command(), *flags], stdout=subprocess.PIPE, stderr=log)
         assert self._process.stdout is not None
         readable, _, _ = select.select([self._process.stdout], [], [], READY_S)
         line = self._process.stdout.readline() if readable else b""
@@ -130,8 +130,9 @@ class Daemon:
 
     def leftovers(self) -> list[str]:
         """What is still on the host of a daemon that was cleaned up."""
-        found = [f"namespace {self.namespace}"] if (Path("/run/netns") / self.namespace).exists() else []
-        found += [f"unit {path}" for path in (self.root / "data" / "vms").glob("*")]
+        made = not self._inside and (Path("/run/netns") / self.namespace).exists()
+        found = [f"namespace {self.namespace}"] if made else []
+        found += [f"unit {path}" for path in (self.data / "vms").glob("*")]
         found += [f"in the runtime directory {path}" for path in (self.root / "run").rglob("*") if path.name != "vms"]
         for process in Path("/proc").glob("[0-9]*"):
             try:
