@@ -85,7 +85,7 @@ class ControlPlane:
         )
         self.plugins = Engine(PluginController(store, self.cache, clock, hands.artifacts), self.cache, clock, workers=2)
         self.networks = Engine(NetworkController(store, clock, keeper), self.cache, clock, workers=1, resync_s=30.0)
-        self.sweeper = Sweeper(store, clock, self.node, hands.fabric, node_name=config.node_name)
+        self.sweeper = Sweeper(store, clock, self.node, hands.fabric, hands.artifacts)
         vm_intent = VMIntent(store, clock)
         self.intents = Intents(
             vms=vm_intent,
@@ -187,14 +187,11 @@ def _stop_on_signals(stopping: asyncio.Event) -> None:
 
 async def check_daemon(config: Config) -> list[Check]:
     """The host's checks without a running volantd. Changes nothing."""
-    return await check_hands(await build_hands(config, HostClock()), config, opened=False)
-
-
-def main() -> None:
-    """The console script ``volantd``."""
-    from volant.daemon_cli import volantd
-
-    volantd()
+    try:
+        hands = await build_hands(config, HostClock())
+    except VolantError as error:
+        return [Check(name="hypervisor", state="failed", message=str(error), fix=error.hint or "")]
+    return await check_hands(hands, config, opened=False)
 
 
 def describe_error(error: VolantError) -> str:

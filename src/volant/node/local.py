@@ -88,10 +88,6 @@ class LocalNode:
         """Return once ``run`` can tend VMs."""
         await self._ready.wait()
 
-    def peek(self, uid: Uid) -> Run | None:
-        """The run that is tended now, without looking at the host."""
-        return self._runs.get(uid)
-
     async def find(self, uid: Uid) -> Run | Ended | None:
         """What there is of a VM: a Run (adopted when an earlier volantd launched it), how its latest run ended, or None."""
         run = self._runs.get(uid)
@@ -112,9 +108,9 @@ class LocalNode:
     async def launch(self, uid: Uid, machine: Machine, files: Files) -> Run:
         """Start a machine and tend it. Raises what Driver.launch raises."""
         unit = self.places.make(uid)
-        secret = new_secret(unit)
         instance = await self.driver.launch(unit, machine, files)
-        run = self._tend(uid, instance, secret)
+        # Only now: a launch that was refused must not change the secret of what runs there.
+        run = self._tend(uid, instance, new_secret(unit))
         run.mark("launched")
         return run
 
@@ -127,7 +123,7 @@ class LocalNode:
                 return
             run = found
         await run.instance.destroy()
-        await run.instance.close()
+        await run.finish()
         self._runs.pop(uid, None)
 
     async def release(self, uid: Uid) -> None:
@@ -135,7 +131,7 @@ class LocalNode:
         await self.destroy(uid)
         store = self._logs.pop(uid, None)
         if store is not None:
-            store.close()
+            store.finish()
         await asyncio.to_thread(self.places.clear, uid)
 
     def logs_of(self, uid: Uid) -> LogStore:
@@ -149,7 +145,7 @@ class LocalNode:
             raise WrongState("this node is not running")
         run = Run(instance, secret, self.logs_of(uid), self._clock, lambda: self._on_change(uid), client=self._client)
         self._runs[uid] = run
-        self._group.create_task(run.tend(), name=f"tend {instance.machine.name}")
+        run.start(self._group)
         return run
 
     # The door

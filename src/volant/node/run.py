@@ -21,7 +21,7 @@ BUG_PAUSE_S = 1.0
 
 
 class Run:
-    """Created when a VM process was launched or adopted; tended by ``tend`` until the process ends."""
+    """Created when a VM process was launched or adopted; tended from ``start`` until the process ends."""
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class Run:
         self._connected_at: float | None = None
         self._down_since = self.tended_since
         self._running: tuple[int | None, float] | None = None
+        self._tending: asyncio.Task[None] | None = None
         self.link = AgentLink(instance.connect_agent, secret, on_change=self._on_agent, clock=clock, client=client)
         self._collector = LogCollector(self.link, logs.begin_run(instance.machine.run_id))
 
@@ -61,8 +62,17 @@ class Run:
         """Seconds for which the workload has been seen running as one and the same process; 0 while it does not run."""
         return 0.0 if self._running is None else self._clock.monotonic() - self._running[1]
 
-    async def tend(self) -> None:
-        """A task body: keeps the channel and the logs going until the VM process ends."""
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Tend it in ``group`` until the VM process ends."""
+        self._tending = group.create_task(self._tend(), name=f"tend {self.instance.machine.name}")
+
+    async def finish(self) -> None:
+        """Return once nothing of ours works on an ended run any more, so that its files can go."""
+        if self._tending is not None:
+            await asyncio.wait({self._tending})
+        await self.instance.close()
+
+    async def _tend(self) -> None:
         while self.ending is None:
             try:
                 await self._tend_once()

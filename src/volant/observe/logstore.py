@@ -72,6 +72,7 @@ class LogStore:
         self._in_turn = asyncio.Lock()
         self._writing = threading.Lock()  # A cancelled append goes on in its thread.
         self._grown = asyncio.Event()
+        self._is_finished = False
         self._writer: SegmentWriter | None = None
         self._run_id = ""
         self._last_seq = 0
@@ -132,7 +133,7 @@ class LogStore:
         return iter(deque(found, maxlen=tail))
 
     async def follow(self, *, after: int | None = None) -> AsyncIterator[LogEntry]:
-        """Every line behind position ``after``, and then each as it is stored. Never ends."""
+        """Every line behind position ``after``, and then each as it is stored, until ``finish``."""
         position = after or 0
         while True:
             grown = self._grown
@@ -140,8 +141,16 @@ class LogStore:
             for entry in entries:
                 position = entry.position
                 yield entry
+            if not entries and self._is_finished:
+                return
             if not entries:
                 await grown.wait()
+
+    def finish(self) -> None:
+        """Nothing more comes: whoever follows gets to the end. The files may be removed afterwards."""
+        self._is_finished = True
+        self._grown.set()
+        self.close()
 
     def close(self) -> None:
         """Let go of the open file; the next append opens it again."""

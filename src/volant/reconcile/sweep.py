@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
+from typing import Protocol
 
 import structlog
 
@@ -11,6 +13,8 @@ from volant.core.claim import Claim
 from volant.core.clock import Clock, parse_time
 from volant.core.errors import NotFound, StaleRevision, VolantError
 from volant.core.event import Event
+from volant.core.ids import Digest
+from volant.core.plugin import Plugin, wanted_artifacts
 from volant.core.vm import VM
 from volant.net.fabric import Fabric
 from volant.node.local import LocalNode
@@ -27,15 +31,25 @@ EVENTS_KEPT = 5_000
 EVENTS_AGE = timedelta(days=7)
 
 
+UPLOAD_GRACE = timedelta(hours=24)
+"""A file that no plugin names stays this long: somebody may be about to install one."""
+
+
+class Artifacts(Protocol):
+    """What sweeping needs of the artifact store."""
+
+    async def sweep(self, keep: AbstractSet[Digest], unused_since: float) -> set[Digest]: ...
+
+
 class Sweeper:
     """Runs once at the start and then every PERIOD_S."""
 
-    def __init__(self, store: Store, clock: Clock, node: LocalNode, fabric: Fabric, *, node_name: str) -> None:
+    def __init__(self, store: Store, clock: Clock, node: LocalNode, fabric: Fabric, artifacts: Artifacts) -> None:
         self._store = store
         self._clock = clock
         self._node = node
         self._fabric = fabric
-        self._node_name = node_name
+        self._artifacts = artifacts
 
     async def run(self) -> None:
         """A task body; runs until cancelled. What cannot be swept now is tried again next time."""
@@ -47,7 +61,7 @@ class Sweeper:
             await self._clock.sleep(PERIOD_S)
 
     async def sweep(self) -> None:
-        """One pass over claims, units, taps, events and the change log."""
+        """One pass over claims, units, taps, artifacts, events and the change log."""
         # What is on the host is looked at before what is in the registry: a VM made in between is then known.
         units = self._node.places.known_uids()
         taps = await self._fabric.list_taps()
@@ -61,6 +75,7 @@ class Sweeper:
         for tap in sorted(taps - known_taps):
             log.warning("orphan_tap", tap=tap)
             await self._fabric.remove_tap(tap)
+        await self._sweep_artifacts()
         await self._sweep_events()
         await self._store.compact()
 
@@ -71,6 +86,12 @@ class Sweeper:
                 continue
             log.warning("orphan_claim", name=claim.name, owner=claim.spec.owner_name)
             await self._delete([Delete(Key(Claim.kind, "", claim.name), claim.revision)])
+
+    async def _sweep_artifacts(self) -> None:
+        plugins, _ = await list_resources(self._store, Plugin, None)
+        keep = {digest for plugin in plugins for digest in wanted_artifacts(plugin.manifest).values()}
+        for digest in await self._artifacts.sweep(keep, (self._clock.now() - UPLOAD_GRACE).timestamp()):
+            log.info("artifact_swept", digest=digest)
 
     async def _sweep_events(self) -> None:
         events, _ = await list_resources(self._store, Event, None)
