@@ -11,15 +11,8 @@ async def test_followers_of_a_finished_log_get_to_its_end(tmp_path: Path) -> Non
     store = LogStore(tmp_path / "logs")
     await store.append("run", [LogRecord(seq=1, time_ns=1, source=LogSource.STDOUT, flags=0, data=b"a")])
     seen: list[bytes] = []
-
-    async def follow() -> None:
+    async with asyncio.timeout(5):
         async for entry in store.follow():
             seen.append(entry.record.data)
-
-    following = asyncio.create_task(follow())
-    async with asyncio.timeout(5):
-        while not seen:
-            await asyncio.sleep(0)
-        store.finish()
-        await following
+            store.finish()
     assert seen == [b"a"]
