@@ -110,6 +110,20 @@ async def test_what_nobody_answers_for_is_swept(world: World) -> None:
         assert not stray.state.exists()
 
 
+async def test_a_damaged_file_starts_nothing(world: World) -> None:
+    async with world.plane() as (plane, _):
+        await plane.intents.plugins.install(world.manifest())
+        kept = next(path for path in (world.root / "artifacts").rglob("*") if path.is_file())
+        kept.chmod(0o644)
+        kept.write_bytes(b"something else")
+        await plane.intents.vms.create(want("web"))
+        vm = await reach(plane, "web", lambda vm: vm.status.phase == "Failed")
+        assert vm.status.reason == "StartFailed" and world.digest[:20] in vm.status.message
+        assert not world.host.running
+        await plane.intents.vms.delete("web")
+        await reach_gone(plane, "web")
+
+
 async def test_a_removed_plugin_takes_its_files_with_it(world: World) -> None:
     async with world.plane() as (plane, _):
         plugin, _ = await plane.intents.plugins.install(world.manifest())

@@ -54,13 +54,13 @@ def test_logs_have_no_hole_and_no_double_across_a_restart(daemon: Daemon) -> Non
 
 def test_a_killed_qemu_is_started_again_with_its_disk(daemon: Daemon) -> None:
     daemon.volar("vms", "create", "web", "--plugin", "nginx")
-    daemon.volar("vms", "exec", "web", "--", "sh", "-c", "echo here > /root/mark; sync")
+    daemon.volar("vms", "exec", "web", "--", "sh", "-c", "echo here > /srv/mark; sync")
     before = daemon.vm("web")
     os.kill(before["status"]["pid"], signal.SIGKILL)
     after = daemon.wait_vm("web", lambda vm: vm["status"]["ready"] and vm["status"]["pid"] != before["status"]["pid"])
     assert after["status"]["restarts"] == 1
     assert after["status"]["addresses"] == before["status"]["addresses"]
-    assert daemon.volar("vms", "exec", "web", "--", "cat", "/root/mark").stdout == b"here\n"
+    assert daemon.volar("vms", "exec", "web", "--", "cat", "/srv/mark").stdout == b"here\n"
     ended = [event for event in daemon.events("web") if event["reason"] == "Ended"]
     assert ended and "SIGKILL" in ended[0]["message"]
 

@@ -64,11 +64,11 @@ def test_the_writable_layer_survives_what_it_should(daemon: Daemon) -> None:
     daemon.volar("vms", "create", "kept", "--plugin", "nginx")
     daemon.volar("vms", "create", "fleeting", "--plugin", "nginx", "--root", "ephemeral")
     for name in ("kept", "fleeting"):
-        daemon.volar("vms", "exec", name, "--", "sh", "-c", "echo here > /root/mark; sync")
+        daemon.volar("vms", "exec", name, "--", "sh", "-c", "echo here > /srv/mark; sync")
         daemon.volar("vms", "stop", name)
         assert daemon.vm(name)["status"]["phase"] == "Stopped"
         daemon.volar("vms", "start", name)
-    read = ("sh", "-c", "cat /root/mark 2>/dev/null || echo gone")
+    read = ("sh", "-c", "cat /srv/mark 2>/dev/null || echo gone")
     assert daemon.volar("vms", "exec", "kept", "--", *read).stdout == b"here\n"
     assert daemon.volar("vms", "exec", "fleeting", "--", *read).stdout == b"gone\n"
     before = daemon.vm("kept")

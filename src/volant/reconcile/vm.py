@@ -95,6 +95,7 @@ class VMController:
             alive=True,
             ending=found.ending,
             stop_asked_at=found.stop_asked_at,
+            silent_s=found.agent_down_s or 0.0 if hello is None else 0.0,
             agent_waits=found.agent.connected and hello is not None and hello.state == "waiting",
         )
 

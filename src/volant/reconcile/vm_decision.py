@@ -7,11 +7,16 @@ from datetime import datetime, timedelta
 import msgspec
 
 from volant.core.clock import parse_time
-from volant.core.vm import VM, EndRecord, RestartPolicy
+from volant.core.condition import is_true
+from volant.core.vm import BOOTED, VM, EndRecord, RestartPolicy
 from volant.hypervisor.driver import Ending
 
 STOP_MARGIN_S = 5.0
 """Beyond its grace, what a guest gets to sync, unmount and power off before it is killed."""
+
+
+BOOT_DEADLINE_S = 120.0
+"""How long a run may take until its agent has answered for the first time. A busy host emulating many starts needs a while."""
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +26,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     alive: bool = False
     ending: Ending | None = None
     stop_asked_at: datetime | None = None
+    silent_s: float = 0.0
+    """Seconds for which this volantd has tended the run without hearing from its agent at all; 0 once it has."""
     agent_waits: bool = False
     """The agent is connected and has not been configured."""
 
@@ -102,6 +109,10 @@ def _decide_alive(vm: VM, seen: Seen, now: datetime) -> Action:
         return Rest((deadline - now).total_seconds())
     if seen.agent_waits:
         return Configure()
+    if seen.silent_s and not is_true(vm.status.conditions, BOOTED):
+        if seen.silent_s >= BOOT_DEADLINE_S:
+            return Destroy(f"its agent did not answer within {BOOT_DEADLINE_S:g} s of the start")
+        return Rest(BOOT_DEADLINE_S - seen.silent_s)
     return Rest()
 
 

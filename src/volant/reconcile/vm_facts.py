@@ -45,6 +45,14 @@ def gather_facts(run: Run, *, has_health_check: bool) -> Facts:
 
 
 def _measure_steps(run: Run) -> dict[str, int]:
-    """Milliseconds of each part of the start that is over; none for a run that an earlier volantd began."""
+    """Milliseconds of each part of the start that is over; what an earlier volantd saw of it is in the status already.
+
+    ``kernel`` and ``agent`` are the guest's own account of ``boot``: until PID 1 ran, and from then until it listened.
+    """
     marks = run.marks
-    return {name: round((marks[end] - marks[begin]) * 1000) for name, begin, end in _STEPS if begin in marks and end in marks}
+    steps = {name: round((marks[end] - marks[begin]) * 1000) for name, begin, end in _STEPS if begin in marks and end in marks}
+    timeline = run.agent.hello.timeline if run.agent.hello is not None else None
+    if timeline is not None and timeline.init_ms is not None and timeline.channel_ms is not None:
+        steps["kernel"] = timeline.init_ms
+        steps["agent"] = timeline.channel_ms - timeline.init_ms
+    return steps

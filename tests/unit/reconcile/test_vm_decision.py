@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volant.core.clock import format_time
+from volant.core.condition import Condition
 from volant.core.ids import Uid
 from volant.core.resource import Meta
 from volant.core.vm import VM, EndRecord, VMSpec, VMStatus
 from volant.hypervisor.driver import Ending
 from volant.reconcile.vm_decision import (
+    BOOT_DEADLINE_S,
     STOP_MARGIN_S,
     AskStop,
     Configure,
@@ -105,6 +107,16 @@ def test_a_start_asked_for_by_name_does_not_wait() -> None:
 
 def test_a_waiting_agent_is_configured() -> None:
     assert decide(make_vm(status=running()), Seen(run_id="r1", alive=True, agent_waits=True), NOW) == Configure()
+
+
+def test_a_guest_that_never_answers_is_given_up() -> None:
+    silent = Seen(run_id="r1", alive=True, silent_s=BOOT_DEADLINE_S - 20)
+    assert decide(make_vm(status=running()), silent, NOW) == Rest(20.0)
+    late = msgspec.structs.replace(silent, silent_s=BOOT_DEADLINE_S)
+    assert isinstance(decide(make_vm(status=running()), late, NOW), Destroy)
+    booted = (Condition(type="Booted", status="True"),)
+    adopted = make_vm(status=running(conditions=booted))
+    assert decide(adopted, late, NOW) == Rest(), "one that had booted may be serving still"
 
 
 def test_stopping_asks_once_then_waits_then_ends_it() -> None:
