@@ -110,6 +110,21 @@ async def test_what_nobody_answers_for_is_swept(world: World) -> None:
         assert not stray.state.exists()
 
 
+async def test_a_guest_that_does_not_answer_is_ended_by_force(world: World) -> None:
+    async with world.plane() as (plane, _):
+        await plane.intents.plugins.install(world.manifest())
+        vm = await plane.intents.vms.create(want("web", stop_grace_s=0))
+        await reach(plane, "web", lambda vm: vm.status.ready)
+        process = world.host.find(vm.uid)
+        assert process is not None
+        process.serve_agent.guest.misbehaviour = "silent"  # type: ignore[union-attr]  # the simulated agent has a guest
+        await plane.intents.vms.stop("web")
+        stopped = await reach(plane, "web", lambda vm: vm.status.phase == "Stopped")
+        assert stopped.status.last_end is not None and stopped.status.last_end.kind == "killed"
+        assert stopped.status.last_end.asked
+        assert not world.host.running
+
+
 async def test_a_damaged_file_starts_nothing(world: World) -> None:
     async with world.plane() as (plane, _):
         await plane.intents.plugins.install(world.manifest())

@@ -36,6 +36,7 @@ class Run:
         self.instance = instance
         self.ending: Ending | None = None
         self.stop_asked_at: datetime | None = None
+        self.stop_delivered = False
         self.tended_since = clock.monotonic()
         self.marks: dict[str, float] = {}
         """Monotonic times at which things were first seen: ``launched``, ``hello``, ``configured``, ``ready``."""

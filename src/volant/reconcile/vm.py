@@ -48,6 +48,9 @@ MAX_SLOTS = 65_536
 STABLE_AFTER_S = 60.0
 """A run that lasted this long ends the row of failures before it."""
 
+ASK_TIMEOUT_S = 3.0
+ASK_AGAIN_S = 0.2
+
 RESTART_BACKOFF = Backoff(first_s=1.0, factor=2.0, cap_s=60.0, jitter=0.0)
 
 
@@ -95,6 +98,7 @@ class VMController:
             alive=True,
             ending=found.ending,
             stop_asked_at=found.stop_asked_at,
+            stop_delivered=found.stop_delivered,
             silent_s=found.agent_down_s or 0.0 if hello is None else 0.0,
             agent_waits=found.agent.connected and hello is not None and hello.state == "waiting",
         )
@@ -195,20 +199,21 @@ class VMController:
         return After(delay)
 
     async def _ask_stop(self, vm: VM, run: Run) -> Outcome:
+        if run.stop_asked_at is None:
+            run.stop_asked_at = self._clock.now()
         if not run.agent.connected:
-            if run.agent.hello is None and (run.agent_down_s or 0.0) >= AGENT_GRACE_S:
+            down_s = run.agent_down_s or 0.0
+            if down_s >= AGENT_GRACE_S:
                 return await self._destroy(vm, run, "its agent does not answer, so it cannot be asked")
-            # A short silence is likely a reconnect: ask again when the agent is back, or at the end of the grace.
-            if run.agent_down_s is not None and run.agent_down_s < AGENT_GRACE_S:
-                await self._rest(vm, run, None)
-                return After(AGENT_GRACE_S - run.agent_down_s + 0.05)
-            return await self._destroy(vm, run, "its agent does not answer, so it cannot be asked")
+            # A short silence is likely a reconnect: ask when the agent is back, or give up at the end of the grace.
+            await self._rest(vm, run, None)
+            return After(AGENT_GRACE_S - down_s + 0.05)
         try:
-            await run.link.shutdown(vm.spec.stop_grace_s)
+            await run.link.shutdown(vm.spec.stop_grace_s, timeout_s=ASK_TIMEOUT_S)
         except GuestUnreachable:
             await self._rest(vm, run, None)
-            return After(0.2)
-        run.stop_asked_at = self._clock.now()
+            return After(ASK_AGAIN_S)
+        run.stop_delivered = True
         await self._save(
             vm,
             project_status(vm, await self._facts(vm, run), self._clock.now()),

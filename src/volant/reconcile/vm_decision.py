@@ -26,6 +26,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     alive: bool = False
     ending: Ending | None = None
     stop_asked_at: datetime | None = None
+    """When this volantd first tried to ask the guest to switch itself off."""
+    stop_delivered: bool = False
     silent_s: float = 0.0
     """Seconds for which this volantd has tended the run without hearing from its agent at all; 0 once it has."""
     agent_waits: bool = False
@@ -106,6 +108,8 @@ def _decide_alive(vm: VM, seen: Seen, now: datetime) -> Action:
         deadline = seen.stop_asked_at + timedelta(seconds=vm.spec.stop_grace_s + STOP_MARGIN_S)
         if now >= deadline:
             return Destroy(f"it did not switch itself off within {vm.spec.stop_grace_s + STOP_MARGIN_S:g} s")
+        if not seen.stop_delivered:
+            return AskStop()
         return Rest((deadline - now).total_seconds())
     if seen.agent_waits:
         return Configure()

@@ -123,7 +123,10 @@ def test_stopping_asks_once_then_waits_then_ends_it() -> None:
     vm = make_vm(spec={"power": "stopped", "stop_grace_s": 2}, status=running())
     seen = Seen(run_id="r1", alive=True)
     assert decide(vm, seen, NOW) == AskStop()
-    asked = msgspec.structs.replace(seen, stop_asked_at=NOW)
+    tried = msgspec.structs.replace(seen, stop_asked_at=NOW)
+    assert decide(vm, tried, NOW) == AskStop(), "an agent that did not take it is asked again"
+    assert isinstance(decide(vm, tried, NOW + timedelta(seconds=2 + STOP_MARGIN_S)), Destroy)
+    asked = msgspec.structs.replace(tried, stop_delivered=True)
     assert decide(vm, asked, NOW) == Rest(2 + STOP_MARGIN_S)
     assert isinstance(decide(vm, asked, NOW + timedelta(seconds=2 + STOP_MARGIN_S)), Destroy)
 
