@@ -61,11 +61,9 @@ def listen_path(listen: str) -> Path:
     """The path in ``unix:PATH`` or ``unix:///PATH``. Raises InvalidInput."""
     scheme, _, rest = listen.partition(":")
     path = rest.removeprefix("//")
-    if scheme != "unix" or not path.startswith("/"):
-        raise InvalidInput(
-            f"cannot listen on {listen!r}", field="listen", hint="write unix:/run/volant/volantd.sock, with an absolute path"
-        )
-    return Path(path)
+    if scheme != "unix" or not path:
+        raise InvalidInput(f"cannot listen on {listen!r}", field="listen", hint="write unix:/run/volant/volantd.sock")
+    return Path(path).absolute()
 
 
 def load_config(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path | None = None) -> Config:
@@ -90,13 +88,12 @@ def load_config(flags: Mapping[str, Any], environment: Mapping[str, str], file: 
 
 
 def _check(config: Config) -> Config:
-    for name in ("data_dir", "runtime_dir"):
-        if not Path(getattr(config, name)).is_absolute():
-            raise InvalidInput(f"{name} must be an absolute path, not {getattr(config, name)!r}", field=name)
+    """``config`` with every path absolute, as seen from where volantd was started."""
     if config.node:
         check_name(config.node, "node")
     _ = config.socket_path
-    return config
+    places = {name: str(Path(getattr(config, name)).absolute()) for name in ("data_dir", "runtime_dir")}
+    return msgspec.structs.replace(config, **places)
 
 
 def _read_file(file: Path | None) -> dict[str, Any]:
