@@ -204,7 +204,7 @@ def test_a_program_left_behind_does_not_delay_the_end(agent: Agent) -> None:
     host.wait_notice(type="workload", state="running")
     ending, out, _ = host.exec(["sh", "-c", "sleep 1000 & echo $!"])
     assert ending == {"code": 0}
-    assert host.exec(["kill", out.decode().strip()])[0] == {"code": 0}
+    assert host.exec(["sh", "-c", f"kill {out.decode().strip()}"])[0] == {"code": 0}
 
 
 @pytest.mark.parametrize("how", ["reset", "session"])
