@@ -63,6 +63,5 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 def install(client: Client, directory: Path) -> None:
     """What ``volar plugins install`` does."""
     environment = {**os.environ, "VOLANT_API": f"unix://{client.connection.path}"}
-    subprocess.run(
-        [BIN / "volar", "plugins", "install", directory / "manifest.json"], check=True, env=environment, stdout=subprocess.DEVNULL
-    )
+    command = [BIN / "volar", "plugins", "install", directory / "manifest.json"]
+    subprocess.run(command, check=True, env=environment, capture_output=True)
