@@ -9,7 +9,8 @@ bin=$PWD/.venv/bin
 work=${DEMO_DIR:-$(mktemp -d /tmp/volant-demo.XXXXXX)}
 space=volant-demo-$$
 export VOLANT_API=unix://$work/run/volantd.sock
-export FLEDGE_CACHE=${FLEDGE_CACHE:-$work/fledge-cache}
+# What fledge fetched and made is kept beside the other build products, so that the next demo is quick.
+export FLEDGE_CACHE=${FLEDGE_CACHE:-$PWD/build/fledge-cache}
 
 bold() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n== %s\n' "$*"; fi; }
 show() { printf '$ %s\n' "$*"; }
