@@ -27,7 +27,7 @@ from volant.store.sqlite import SqliteStore, open_store
 from volant.volume.simulated import SimulatedDisks
 
 CONTENT = b"a kernel, an initramfs and a root, all in one"
-LIMIT_S = 10.0
+LIMIT_S = 30.0
 
 
 class Crash(BaseException):

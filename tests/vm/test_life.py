@@ -135,11 +135,11 @@ def test_a_program_that_is_not_there_is_named(daemon: Daemon, install: Callable[
 
 def test_a_workload_that_never_answers_is_not_ready(daemon: Daemon, install: Callable[..., None]) -> None:
     install("mute", ["/bin/sleep", "1000"], health={"endpoint": "/"})
-    done = daemon.volar("vms", "create", "m", "--plugin", "mute", "--timeout", "8s", check=False)
-    assert done.returncode == 1 and b"health" in done.stderr
-    vm = daemon.vm("m")
+    daemon.volar("vms", "create", "m", "--plugin", "mute", "--no-wait")
+    vm = daemon.wait_vm("m", lambda vm: vm["status"]["reason"] in ("WaitingForHealth", "Unhealthy"))
     assert vm["status"]["phase"] == "Running" and not vm["status"]["ready"]
-    assert vm["status"]["reason"] in ("WaitingForHealth", "Unhealthy")
+    done = daemon.volar("vms", "start", "m", "--timeout", "1s", check=False)
+    assert done.returncode == 1 and b"health" in done.stderr
 
 
 @pytest.mark.parametrize("target", ["/dev/console", "/dev/stdout"])
