@@ -10,7 +10,7 @@ import structlog
 from volant.core.claim import ClaimSpec, build_claim, ip_claim_name, mac_claim_name, slot_claim_name
 from volant.core.clock import Clock, format_time, parse_time
 from volant.core.condition import Condition, set_condition
-from volant.core.errors import AlreadyExists, Exhausted, GuestUnreachable, StaleRevision, VolantError
+from volant.core.errors import AlreadyExists, Exhausted, GuestUnreachable, NotFound, StaleRevision, VolantError
 from volant.core.ids import new_run_id
 from volant.core.vm import SCHEDULED, VM, EndRecord, StartRecord, VMStatus
 from volant.hypervisor.driver import Ending
@@ -39,7 +39,7 @@ from volant.reconcile.vm_facts import gather_facts
 from volant.reconcile.vm_start import VMStarter
 from volant.reconcile.vm_status import AGENT_GRACE_S, SETTLED_AFTER_S, Facts, project_status
 from volant.store.cache import Cache
-from volant.store.contract import Create, Delete, Key, Operation, Store
+from volant.store.contract import Delete, Key, Operation, Store
 from volant.store.records import create_of, find_resource, key_of, update_of
 
 log = structlog.get_logger()
@@ -312,9 +312,9 @@ class VMController:
         operations += [event_operation(self._cache, vm, note, now) for note in notes]
         try:
             revision = await self._store.transact(operations)
-        except AlreadyExists:
-            # The cache had not seen this event yet; the status matters more than the count.
-            revision = await self._store.transact([op for op in operations if not isinstance(op, Create)])
+        except (AlreadyExists, NotFound):
+            # The cache had not seen that this event came, or that it was swept; the status matters more than its count.
+            revision = await self._store.transact(operations[:1])
         return msgspec.structs.replace(changed, revision=revision)
 
     def _at(self) -> str:
