@@ -19,7 +19,7 @@ from volant.core.errors import InUse, VolantError
 from volant.hypervisor.driver import Driver
 from volant.hypervisor.qemu.driver import QemuDriver, open_qemu
 from volant.net.fabric import Fabric, HostFabric
-from volant.net.namespace import remove_namespace
+from volant.net.namespace import list_uplinks, namespace_exists, remove_namespace
 from volant.net.plan import NetworkPlan
 from volant.net.simulated import SimulatedFabric
 from volant.node.door import Check
@@ -55,7 +55,7 @@ async def open_hands(config: Config, clock: Clock, *, fresh: bool) -> AsyncItera
     namespace = config.namespace
     simulated = config.hypervisor == "simulated"
     if namespace is not None and fresh and not simulated:
-        await _remove_unused(namespace)
+        await _remove_unused(namespace, config.bridge)
     hands = await build_hands(config, clock)
     await hands.artifacts.prepare()
     await hands.fabric.open()
@@ -64,7 +64,7 @@ async def open_hands(config: Config, clock: Clock, *, fresh: bool) -> AsyncItera
     finally:
         await hands.fabric.close()
         if namespace is not None and not simulated:
-            await _remove_unused(namespace)
+            await _remove_unused(namespace, config.bridge)
 
 
 async def build_hands(config: Config, clock: Clock) -> Hands:
@@ -97,8 +97,15 @@ def _build_simulated(clock: Clock) -> Driver:
     return SimulatedDriver(SimulatedHost(clock, agent_factory=make_agent_factory(clock)))
 
 
-async def _remove_unused(namespace: str) -> None:
+async def _remove_unused(namespace: str, bridge: str) -> None:
+    """Remove a namespace that holds nothing but what volantd made; one that somebody wired to elsewhere is theirs."""
+    if not namespace_exists(namespace):
+        return
     try:
+        uplinks = await list_uplinks(namespace, bridge)
+        if uplinks:
+            log.info("namespace_kept", namespace=namespace, reason=f"it holds {', '.join(uplinks)}, which volantd did not make")
+            return
         await remove_namespace(namespace)
     except InUse as error:
         log.info("namespace_kept", namespace=namespace, reason=str(error))

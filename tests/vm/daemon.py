@@ -19,10 +19,14 @@ READY_S = 60.0
 class Daemon:
     """volantd with its directories and network namespace under one roof."""
 
-    def __init__(self, root: Path, namespace: str, *, inside: str | None = None, data: Path | None = None) -> None:
-        """``inside`` is a namespace in which it runs with its networks; ``data`` another place for what lasts."""
+    def __init__(
+        self, root: Path, namespace: str, *, inside: str | None = None, wired: str | None = None, data: Path | None = None
+    ) -> None:
+        """``inside`` is a namespace in which it runs with its networks, ``wired`` one of the test's own that it is told to
+        use; ``data`` is another place for what lasts."""
         self.root = root
-        self.namespace = inside or namespace
+        self.namespace = inside or wired or namespace
+        self._is_theirs = bool(inside or wired)
         self.data = data or root / "data"
         self._inside = inside
         self.api = f"unix://{root}/run/volantd.sock"
@@ -130,7 +134,7 @@ class Daemon:
 
     def leftovers(self) -> list[str]:
         """What is still on the host of a daemon that was cleaned up."""
-        made = not self._inside and (Path("/run/netns") / self.namespace).exists()
+        made = not self._is_theirs and (Path("/run/netns") / self.namespace).exists()
         found = [f"namespace {self.namespace}"] if made else []
         found += [f"unit {path}" for path in (self.data / "vms").glob("*")]
         found += [f"in the runtime directory {path}" for path in (self.root / "run").rglob("*") if path.name != "vms"]

@@ -60,7 +60,7 @@ def far_server(host_with_uplink: tuple[str, str], tmp_path: Path) -> Iterator[in
 
 
 def test_guests_reach_the_world_through_the_host_and_the_world_not_them(
-    make_daemon: Callable[..., Daemon], nginx: Path, host_with_uplink: tuple[str, str], far_server: int
+    host_with_uplink: tuple[str, str], far_server: int, make_daemon: Callable[..., Daemon], nginx: Path
 ) -> None:
     here, there = host_with_uplink
     daemon = make_daemon(inside=here)
@@ -88,12 +88,24 @@ def test_a_namespace_that_stayed_is_made_anew(make_daemon: Callable[..., Daemon]
     daemon = make_daemon()
     daemon.start()
     daemon.kill()
-    ip("-n", daemon.namespace, "link", "add", "stale", "type", "bridge")
+    ip("-n", daemon.namespace, "address", "add", "10.201.8.1/32", "dev", "lo")
     daemon.start()
-    links = subprocess.run(["ip", "-n", daemon.namespace, "-br", "link"], capture_output=True, text=True, check=True)
-    assert "lo" in links.stdout and "stale" not in links.stdout
+    shown = subprocess.run(["ip", "-n", daemon.namespace, "-br", "address"], capture_output=True, text=True, check=True)
+    assert "lo" in shown.stdout and "10.201.8.1" not in shown.stdout
     assert daemon.stop() == 0
     assert not (Path("/run/netns") / daemon.namespace).exists()
+    daemon.start()
+
+
+def test_a_namespace_that_somebody_wired_is_used_and_left(
+    host_with_uplink: tuple[str, str], make_daemon: Callable[..., Daemon]
+) -> None:
+    here, _ = host_with_uplink
+    daemon = make_daemon(wired=here)
+    daemon.start()
+    assert daemon.stop() == 0
+    shown = subprocess.run(["ip", "-n", here, "-br", "address"], capture_output=True, text=True, check=True)
+    assert UPLINK in shown.stdout, "the cable is as it was"
     daemon.start()
 
 

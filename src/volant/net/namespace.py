@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import json
 import os
 import re
 import socket
@@ -19,6 +20,8 @@ from volant.run import run
 NAMESPACES = Path("/run/netns")
 COMMAND_TIMEOUT_S = 10.0
 CLONE_NEWNET = 0x40000000  # sched.h
+
+_UPLINK_KINDS = frozenset({"veth", "macvlan", "macvtap", "ipvlan", "vlan", "vxlan", "wireguard", "bridge", "tun"})
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
@@ -88,6 +91,21 @@ async def remove_namespace(name: str, *, force: bool = False) -> None:
     except CommandFailed as error:
         if (NAMESPACES / name).exists():
             raise HostError(f"network namespace {name} cannot be removed: {error}") from error
+
+
+async def list_uplinks(name: str, bridge: str) -> list[str]:
+    """Interfaces in the namespace that somebody else put there: cables to elsewhere, devices, bridges that are not ``bridge``.
+
+    What the kernel itself puts into every new namespace (loopback, fallback tunnels) does not count, nor do taps of ours.
+    """
+    answer = await run(["ip", "-n", check_namespace_name(name), "-j", "-details", "link"], timeout_s=COMMAND_TIMEOUT_S)
+    found = []
+    for link in json.loads(answer.stdout or b"[]"):
+        kind = link.get("linkinfo", {}).get("info_kind", "")
+        is_ours = link["ifname"] == bridge or link["ifname"].startswith(TAP_PREFIX)
+        if not is_ours and (kind in _UPLINK_KINDS or (not kind and link.get("link_type") == "ether")):
+            found.append(str(link["ifname"]))
+    return sorted(found)
 
 
 def list_pids(name: str) -> list[int]:
