@@ -75,7 +75,7 @@ def _project_running(vm: VM, facts: Facts, now: datetime) -> VMStatus:
     conditions = _set(in_order(status.conditions), at, SCHEDULED, True, "Scheduled", f"on node {status.node}, slot {status.slot}")
     booted = facts.said_hello or is_true(status.conditions, BOOTED)
     conditions = _set(
-        conditions, at, BOOTED, booted, "AgentAnswered" if booted else "Booting", "" if booted else "the kernel is booting"
+        conditions, at, BOOTED, booted, "AgentAnswered" if booted else "Booting", "" if booted else "the guest is booting"
     )
     workload = status.workload
     if not trusted:
@@ -173,7 +173,7 @@ def _agent_words(facts: Facts, booted: bool) -> tuple[str, str]:
     if facts.agent_connected:
         return "Connected", ""
     if not booted:
-        return "Booting", "the agent has not answered yet"
+        return "Booting", "the guest is booting"
     return "AgentSilent", facts.agent_reason or "the agent has stopped answering"
 
 
