@@ -17,13 +17,13 @@ from volant.api.listen import bind_socket
 from volant.api.server import serve
 from volant.config import Config
 from volant.core.clock import Clock, HostClock
-from volant.core.errors import VolantError
+from volant.core.errors import HostError, VolantError
 from volant.core.ids import Uid
 from volant.core.network import Network, NetworkSpec
 from volant.core.node import NodeStatus
 from volant.core.plugin import Plugin
 from volant.core.vm import VM
-from volant.host import Hands, build_hands, check_hands, open_hands
+from volant.host import Hands, build_hands, check_hands, check_host, open_hands
 from volant.intent import EventIntent, Intents, PluginIntent, SystemIntent, VMIntent
 from volant.intent.bootstrap import ensure_default_network, register_node
 from volant.node.door import Check
@@ -155,7 +155,10 @@ async def serve_daemon(config: Config) -> None:
     """
     data, runtime = Path(config.data_dir), Path(config.runtime_dir)
     for directory in (data, runtime):
-        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        try:
+            directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        except OSError as error:
+            raise HostError(f"cannot use {directory}: {error.strerror}", hint="volantd needs to be root") from error
     clock = HostClock()
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(lock_directory(data))
@@ -190,7 +193,8 @@ async def check_daemon(config: Config) -> list[Check]:
     try:
         hands = await build_hands(config, HostClock())
     except VolantError as error:
-        return [Check(name="hypervisor", state="failed", message=str(error), fix=error.hint or "")]
+        broken = Check(name="hypervisor", state="failed", message=str(error), fix=error.hint or "")
+        return [*check_host(Path(config.data_dir)), broken]
     return await check_hands(hands, config, opened=False)
 
 

@@ -113,15 +113,18 @@ async def _remove_unused(namespace: str, bridge: str) -> None:
 
 async def check_hands(hands: Hands, config: Config, *, opened: bool = True) -> list[Check]:
     """What works on this host, what does not, and what to do about it. Changes nothing."""
-    checks = [_check_root(), _check_memory(), _check_disk(hands.places.data)]
+    checks = check_host(hands.places.data)
     if config.hypervisor == "simulated":
         return [*checks, Check(name="hypervisor", state="ok", message="simulated: no guest is real")]
-    checks += _check_tools()
-    checks.append(_check_tun())
     checks += await _check_hypervisor(hands.driver)
     if opened:
         checks += await _check_network(hands.fabric, config)
     return checks
+
+
+def check_host(data: Path) -> list[Check]:
+    """What can be said of a host without any of its hands."""
+    return [_check_root(), _check_memory(), _check_disk(data), *_check_tools(), _check_tun()]
 
 
 async def _check_hypervisor(driver: Driver) -> list[Check]:
