@@ -45,8 +45,9 @@ def test_a_damaged_registry_is_left_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "data" / "volant.db").read_text() == "no database"
 
 
-def test_the_check_says_what_there_is_without_a_daemon(tmp_path: Path) -> None:
-    done = start(tmp_path, "--check", "--json")
+@pytest.mark.parametrize("hypervisor", ["simulated", "qemu"])
+def test_the_check_says_what_there_is_without_a_daemon(tmp_path: Path, hypervisor: str) -> None:
+    done = start(tmp_path, "--check", "--json", "--hypervisor", hypervisor)
     names = [check["name"] for check in json.loads(done.stdout)["items"]]
     assert {"privileges", "host", "disk"} <= set(names)
     assert not (tmp_path / "data").exists(), "looking changes nothing"

@@ -67,6 +67,7 @@ class QemuDriver:
         """
         if machine.hypervisor_version:
             return machine
+        _make_directory(self._cache_dir)
         accelerator = await self._choose(machine)
         tsc_khz = await measure_tsc(self._cache_dir) if accelerator == "tcg" else None
         return msgspec.structs.replace(
@@ -136,7 +137,6 @@ async def open_qemu(
         Unavailable: QEMU or the holder is missing.
     """
     version = await _read_version(binary)
-    _make_directory(cache_dir)
     launcher = Launcher(holder=find_native("holder"), binary=binary, kvm_group=find_kvm_access().group)
     prover = Prover(launcher, version, cache_dir, open_artifact)
     return QemuDriver(version=version, launcher=launcher, prover=prover, cache_dir=cache_dir, accelerator=accelerator)
