@@ -50,3 +50,8 @@ def mac_claim_name(mac: str) -> str:
 def slot_claim_name(node: str, slot: int) -> str:
     """A slot decides a VM's host user (and later its vsock CID) on its node."""
     return f"slot.{node}.{slot}"
+
+
+def port_claim_name(network: str, protocol: str, host_port: int) -> str:
+    """A published port is one of the host's addresses on which a network's guests are reached."""
+    return f"port.{network}.{protocol}.{host_port}"

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from volant.core.duration import parse_duration
 from volant.core.errors import InvalidInput
 from volant.core.ids import check_digest, check_name
 from volant.core.resource import split_validation_error
@@ -20,6 +21,8 @@ from volant.core.resource import split_validation_error
 SCHEMA_VERSIONS = ("v1", "1", "1.0")
 WRITTEN_SCHEMA_VERSION = "v1"
 MANIFEST_MAX_BYTES = 256 * 1024
+MAX_POOL = 256
+MAX_AUTO_SUSPEND_S = 30 * 86400
 
 Filesystem = Literal["erofs", "squashfs", "ext4", "xfs", "btrfs"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -143,6 +146,22 @@ class Devices(_Part, frozen=True, kw_only=True):
     allowlist: tuple[str, ...] = ()
 
 
+class Start(_Part, frozen=True, kw_only=True):
+    """``booted``: clones begin before the workload does. ``ready``: they begin with a workload that is healthy already.
+
+    ``pool``: how many clones are kept ready to be taken.
+    """
+
+    template: Literal["booted", "ready"] = "booted"
+    pool: Annotated[int, msgspec.Meta(ge=0, le=MAX_POOL)] = 0
+
+
+class Lifecycle(_Part, frozen=True, kw_only=True):
+    """``auto_suspend``: a duration such as ``5m``; a VM without traffic for that long is suspended. Empty is never."""
+
+    auto_suspend: str = ""
+
+
 class Manifest(_Part, frozen=True, kw_only=True):
     """A plugin manifest v1. ``check_manifest`` holds the rules that types cannot say."""
 
@@ -167,6 +186,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
     cloud_init: CloudInit | None = None
     network: Network = Network()
     devices: Devices = Devices()
+    start: Start = Start()
+    lifecycle: Lifecycle = Lifecycle()
 
 
 def read_manifest(content: bytes) -> Manifest:
@@ -210,6 +231,7 @@ def check_manifest(manifest: Manifest) -> Manifest:
             raise InvalidInput("a health check needs to know where the workload listens", field="workload.base_url")
     if (manifest.rootfs is None) == (manifest.initramfs is None):
         raise InvalidInput("a manifest has either a rootfs or an initramfs", field="rootfs")
+    read_auto_suspend(manifest)
     media: list[tuple[str, Media | RootFilesystem]] = []
     if manifest.rootfs is not None:
         media.append(("rootfs", manifest.rootfs))
@@ -222,6 +244,17 @@ def check_manifest(manifest: Manifest) -> Manifest:
     for field, medium in media:
         _check_medium(field, medium)
     return manifest
+
+
+def read_auto_suspend(manifest: Manifest) -> int:
+    """Whole seconds without traffic after which a VM is suspended, 0 for never. Raises InvalidInput."""
+    text = manifest.lifecycle.auto_suspend
+    if not text:
+        return 0
+    seconds = parse_duration(text, "lifecycle.auto_suspend")
+    if not 1 <= seconds <= MAX_AUTO_SUSPEND_S:
+        raise InvalidInput(f"{text!r} is not between 1s and 720h", field="lifecycle.auto_suspend")
+    return round(seconds)
 
 
 def _check_workload(workload: Workload) -> None:

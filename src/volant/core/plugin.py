@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
 from volant.core.condition import Conditions
 from volant.core.ids import Digest
-from volant.core.manifest import Manifest, convert_manifest
+from volant.core.manifest import MAX_POOL, Manifest, convert_manifest
 from volant.core.resource import Resource, Spec, Status
 
 ARTIFACTS_PRESENT = "ArtifactsPresent"
@@ -20,6 +20,8 @@ FINALIZER = "volant/users"
 class PluginSpec(Spec, frozen=True, kw_only=True):
     version: str
     enabled: bool = True
+    pool: Annotated[int, msgspec.Meta(ge=0, le=MAX_POOL)] | None = None
+    """How many clones are kept ready to be taken; ``None`` is what the manifest says."""
     manifest: dict[str, Any]
     """The manifest as installed; ``read_plugin_manifest`` gives it typed."""
 
@@ -31,12 +33,22 @@ class ArtifactStatus(msgspec.Struct, frozen=True, kw_only=True):
     state: Literal["present", "missing", "damaged"] = "present"
 
 
+class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """``parked`` of ``wanted`` clones can be taken now, ``taken`` were since volantd began to count."""
+
+    wanted: int = 0
+    parked: int = 0
+    taken: int = 0
+    message: str = ""
+
+
 class PluginStatus(Status, frozen=True, kw_only=True):
     phase: Literal["Pending", "Ready", "Failed", "Deleting"] = "Pending"
     reason: str = ""
     message: str = ""
     artifacts: tuple[ArtifactStatus, ...] = ()
     vms: int = 0
+    pool: PoolStatus = PoolStatus()
     conditions: Conditions = ()
     observed_generation: int = 0
 
@@ -50,6 +62,10 @@ class Plugin(Resource[PluginSpec, PluginStatus], frozen=True, kw_only=True):
     @property
     def manifest(self) -> Manifest:
         return convert_manifest(self.spec.manifest)
+
+    @property
+    def wanted_pool(self) -> int:
+        return self.manifest.start.pool if self.spec.pool is None else self.spec.pool
 
 
 def wanted_artifacts(manifest: Manifest) -> dict[str, Digest]:

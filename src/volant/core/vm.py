@@ -9,8 +9,24 @@ import msgspec
 from volant.core.condition import Conditions
 from volant.core.resource import Resource, Spec, Status
 
-Phase = Literal["Pending", "Preparing", "Starting", "Running", "Stopping", "Stopped", "Failed", "Deleting"]
-Power = Literal["running", "stopped"]
+Phase = Literal[
+    "Pending",
+    "Preparing",
+    "Starting",
+    "Running",
+    "Suspending",
+    "Suspended",
+    "Parked",
+    "Stopping",
+    "Stopped",
+    "Failed",
+    "Deleting",
+]
+Power = Literal["running", "suspended", "stopped", "parked"]
+"""``parked`` is a pool's own: started, healthy and paused, waiting for the create that takes it."""
+
+StartMode = Literal["auto", "cold", "template"]
+StartKind = Literal["cold", "template", "pool", "resume", "snapshot"]
 RestartPolicy = Literal["always", "on-failure", "never"]
 
 SCHEDULED = "Scheduled"
@@ -29,6 +45,14 @@ MAX_MEMORY_MB = 4 * 1024 * 1024
 MAX_DISK_MB = 16 * 1024 * 1024
 
 
+class PublishedPort(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``host_port`` of the host leads to ``port`` of the guest."""
+
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    host_port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    protocol: Literal["tcp"] = "tcp"
+
+
 class VMSpec(Spec, frozen=True, kw_only=True):
     """Sizes are MiB. ``None`` means what the plugin's manifest says, filled in when the VM is created."""
 
@@ -39,6 +63,14 @@ class VMSpec(Spec, frozen=True, kw_only=True):
     root: Literal["disk", "ephemeral"] = "disk"
     """``disk``: the writable layer survives stop, crash and reboot of the host. ``ephemeral``: it is the guest's memory."""
     power: Power = "running"
+    start: StartMode = "auto"
+    """``auto``: from a template, or cold where that cannot be. ``template``: fail rather than boot. ``cold``: always boot."""
+    snapshot: str = ""
+    """The snapshot that it starts from, once for every value of ``snapshot_token``."""
+    snapshot_token: Annotated[int, msgspec.Meta(ge=0)] = 0
+    ports: tuple[PublishedPort, ...] | None = None
+    auto_suspend_s: Annotated[int, msgspec.Meta(ge=0, le=30 * 86400)] | None = None
+    """Seconds without traffic after which it is suspended; 0 is never."""
     restart_policy: RestartPolicy = "always"
     restart_token: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Raised by one for every start or restart that somebody asks for by name."""
@@ -59,13 +91,25 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StartRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """How the current run began. ``steps_ms`` holds what each part of it took."""
+    """How the current run began, or went on after it was suspended. ``steps_ms`` holds what each part of it took."""
 
-    kind: Literal["cold", "template", "pool"] = "cold"
+    kind: StartKind = "cold"
+    template: str = ""
+    """The template that its memory stands on."""
+    reason: str = ""
+    """Why it was not started from a template."""
     duration_ms: int | None = None
     """From the moment the start was asked for until Ready; ``None`` until then."""
     asked_at: str = ""
     steps_ms: dict[str, int] = {}
+
+
+class SuspendRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies on the disk of a VM that sleeps. ``duration_ms``: from the moment it was paused until all was written."""
+
+    at: str
+    size_bytes: int
+    duration_ms: int
 
 
 class EndRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,11 +154,21 @@ class VMStatus(Status, frozen=True, kw_only=True):
     failures: int = 0
     """Unasked ends in a row, for the backoff; a run that lasts clears it."""
     retry_at: str | None = None
+    template: str = ""
+    """The template that the memory of the current run, or of the suspended VM, stands on."""
+    snapshot_token: int | None = None
+    """``spec.snapshot_token`` when the VM last began from its snapshot."""
+    suspended: SuspendRecord | None = None
     start: StartRecord | None = None
     last_end: EndRecord | None = None
     workload: WorkloadStatus = WorkloadStatus()
     conditions: Conditions = ()
     observed_generation: int = 0
+
+
+def is_parked(vm: VM) -> bool:
+    """True for a clone that a pool keeps; nobody but the pool may see it as a VM."""
+    return vm.spec.power == "parked"
 
 
 class VM(Resource[VMSpec, VMStatus], frozen=True, kw_only=True):
