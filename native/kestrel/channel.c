@@ -8,6 +8,7 @@
 #include "console.h"
 #include "control.h"
 #include "loop.h"
+#include "machine.h"
 #include "stream.h"
 
 enum {
@@ -35,6 +36,7 @@ static uint8_t wire[WIRE_SIZE];
 static void begin_session(void *owner, const uint8_t nonce[NONCE_SIZE])
 {
     (void)owner;
+    machine_mix_nonce(nonce); /* first of all: this may be a clone that holds what its template's kernel would have said next */
     preamble_encode_echo(nonce, wire);
     channel.length = ECHO_SIZE;
     channel.met = true;

@@ -36,6 +36,8 @@ struct command {
 
 struct interface {
     uint8_t mac[6];
+    bool has_device_mac;
+    uint8_t device_mac[6]; /* what the device may have until it gets `mac` */
     const char *name;
     bool has_address;
     struct in_addr address;

@@ -4,17 +4,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "channel.h"
-#include "config.h"
-#include "console.h"
+#include "configuration.h"
 #include "exec.h"
 #include "frame.h"
 #include "health.h"
 #include "logs.h"
 #include "loop.h"
-#include "machine.h"
+#include "request.h"
 #include "shutdown.h"
-#include "stats.h"
 #include "timeline.h"
 #include "workload.h"
 
@@ -22,7 +19,7 @@
 #define KESTREL_VERSION "0.1.0"
 #endif
 
-enum { OUT_SIZE = 65536, NOTICE_INTERVAL_MS = 100, NOTICE_BURST = 10, GRACE_MAX_MS = 3600000 };
+enum { OUT_SIZE = 65536, NOTICE_INTERVAL_MS = 100, NOTICE_BURST = 10 };
 
 /* Ten at once and ten a second: what changes seldom is told without delay. */
 struct notice {
@@ -33,6 +30,7 @@ struct notice {
 
 static struct {
     struct stream *stream;
+    uint32_t session; /* counted, so that no answer comes to another one's host */
     struct message_buffer in;
     uint8_t out[OUT_SIZE]; /* answers and at most one notice */
     size_t out_length;
@@ -43,14 +41,6 @@ static struct {
     struct notice health;
     struct timer interval;
 } control;
-
-/* What `configure` brought. */
-static struct config config;
-static char document[JSON_TEXT_MAX + 1];
-static char digest[DIGEST_TEXT];
-static bool configured; /* accepted */
-static bool applied;    /* and in force */
-static struct timer apply_timer;
 
 static struct writer begin_message(void)
 {
@@ -67,6 +57,7 @@ static void finish_message(const struct writer *writer)
     control.out_length += writer->length;
 }
 
+/* Nothing may read the boot id before the first hello: the kernel makes it at that moment, and what a clone is made of has none. */
 static void put_hello(struct writer *writer)
 {
     char boot_id[40] = "";
@@ -82,12 +73,12 @@ static void put_hello(struct writer *writer)
     write_text(writer, ",\"uptime_ms\":");
     write_integer(writer, (int64_t)uptime_ms());
     write_text(writer, ",\"state\":");
-    write_quoted(writer, shutdown_has_begun() ? "stopping" : configured ? "configured" : "waiting");
+    write_quoted(writer, shutdown_has_begun() ? "stopping" : configuration_is_accepted() ? "configured" : "waiting");
     write_text(writer, ",\"config_digest\":");
-    write_quoted(writer, digest);
+    write_quoted(writer, configuration_digest());
     write_text(writer, ",\"timeline\":");
     timeline_describe(writer);
-    write_text(writer, ",\"capabilities\":[\"exec\",\"logs\",\"http_probe\"]}");
+    write_text(writer, ",\"capabilities\":[\"exec\",\"logs\",\"http_probe\",\"renew\",\"freeze\",\"sync\",\"clone\"]}");
 }
 
 static bool put_notice(struct writer *writer, const char *type, bool (*describe)(struct writer *))
@@ -159,24 +150,21 @@ static size_t produce(struct stream *stream, uint8_t *to, size_t room)
     return taken;
 }
 
-static void answer_error(int64_t id, const char *code, const char *text)
+static bool begin_answer(struct ticket ticket, struct writer *writer)
 {
-    struct writer writer = begin_message();
-    write_text(&writer, "{\"re\":");
-    write_integer(&writer, id);
-    write_text(&writer, ",\"error\":{\"code\":");
-    write_quoted(&writer, code);
-    write_text(&writer, ",\"message\":");
-    write_quoted(&writer, text);
-    write_text(&writer, "}}");
-    finish_message(&writer);
+    if (control.stream == NULL || ticket.id == 0 || ticket.session != control.session)
+        return false;
+    *writer = begin_message();
+    write_text(writer, "{\"re\":");
+    write_integer(writer, ticket.id);
+    return true;
 }
 
-static void answer_ok(int64_t id, void (*describe)(struct writer *))
+void control_answer(struct ticket ticket, void (*describe)(struct writer *writer))
 {
-    struct writer writer = begin_message();
-    write_text(&writer, "{\"re\":");
-    write_integer(&writer, id);
+    struct writer writer;
+    if (!begin_answer(ticket, &writer))
+        return;
     write_text(&writer, ",\"ok\":");
     if (describe != NULL)
         describe(&writer);
@@ -186,72 +174,28 @@ static void answer_ok(int64_t id, void (*describe)(struct writer *))
     finish_message(&writer);
 }
 
-static void apply_config(struct timer *timer)
+void control_answer_flag(struct ticket ticket, const char *name, bool value)
 {
-    char text[256];
-    (void)timer;
-    if (shutdown_has_begun())
+    struct writer writer;
+    if (!begin_answer(ticket, &writer))
         return;
-    if (!machine_configure(&config, text, sizeof text)) {
-        console_say("configuration failed: %s", text);
-        workload_fail(config.workload_name, text);
-        return;
-    }
-    applied = true;
-    timeline_mark(MILESTONE_CONFIGURED);
-    workload_start(&config);
+    write_text(&writer, ",\"ok\":{");
+    write_quoted(&writer, name);
+    write_text(&writer, value ? ":true}}" : ":false}}");
+    finish_message(&writer);
 }
 
-static void configure(int64_t id, const struct json *message)
+void control_refuse(struct ticket ticket, const char *code, const char *text)
 {
-    const char *text = json_text(message, json_member(message, 0, "document"));
-    char wanted[DIGEST_TEXT], fault[FAULT_TEXT];
-    if (text == NULL) {
-        answer_error(id, "malformed", "document: missing, or not a string without NUL");
+    struct writer writer;
+    if (!begin_answer(ticket, &writer))
         return;
-    }
-    size_t size = strlen(text);
-    config_digest(text, size, wanted);
-    if (configured) {
-        if (strcmp(wanted, digest) == 0)
-            answer_ok(id, NULL);
-        else
-            answer_error(id, "already_configured", "another configuration holds");
-        return;
-    }
-    memcpy(document, text, size + 1);
-    if (!config_parse(&config, document, size, fault)) {
-        answer_error(id, "malformed", fault);
-        return;
-    }
-    configured = true;
-    strcpy(digest, wanted);
-    channel_set_secret(config.channel_secret);
-    apply_timer.fire = apply_config;
-    timer_set(&apply_timer, 0); /* behind the answer */
-    answer_ok(id, NULL);
-}
-
-static void set_clock(int64_t id, const struct json *message)
-{
-    int64_t unix_ns;
-    if (!json_integer(message, json_member(message, 0, "unix_ns"), &unix_ns) || unix_ns < 0)
-        answer_error(id, "malformed", "unix_ns: not nanoseconds since 1970");
-    else if (!machine_set_clock(unix_ns))
-        answer_error(id, "failed", "the clock cannot be set");
-    else
-        answer_ok(id, NULL);
-}
-
-static void shut_down(int64_t id, const struct json *message)
-{
-    int64_t grace_ms;
-    if (!json_integer(message, json_member(message, 0, "grace_ms"), &grace_ms) || grace_ms < 0 || grace_ms > GRACE_MAX_MS) {
-        answer_error(id, "malformed", "grace_ms: not 0 to 3600000");
-        return;
-    }
-    answer_ok(id, NULL);
-    shutdown_begin(STOP_REQUESTED, (uint32_t)grace_ms);
+    write_text(&writer, ",\"error\":{\"code\":");
+    write_quoted(&writer, code);
+    write_text(&writer, ",\"message\":");
+    write_quoted(&writer, text);
+    write_text(&writer, "}}");
+    finish_message(&writer);
 }
 
 static void take_message(const struct json *message)
@@ -264,19 +208,7 @@ static void take_message(const struct json *message)
         session_violate("message");
         return;
     }
-    const char *type = json_text(message, json_member(message, 0, "type"));
-    if (type == NULL)
-        answer_error(id, "malformed", "type: missing");
-    else if (strcmp(type, "configure") == 0)
-        configure(id, message);
-    else if (strcmp(type, "clock") == 0)
-        set_clock(id, message);
-    else if (strcmp(type, "shutdown") == 0)
-        shut_down(id, message);
-    else if (strcmp(type, "stats") == 0)
-        answer_ok(id, stats_describe);
-    else
-        answer_error(id, "malformed", "type: no such request");
+    request_take((struct ticket){control.session, id}, message);
 }
 
 static void receive(struct stream *stream, const uint8_t *bytes, size_t length)
@@ -334,6 +266,7 @@ static void open_control(struct stream *stream, const struct json *message)
         return;
     }
     control.stream = stream;
+    control.session++;
     control.in.length = 0;
     control.out_length = control.out_sent = 0;
     control.hello_due = true;
@@ -350,16 +283,16 @@ static void open_beside(struct stream *stream, const struct json *message, const
     bool exec = strcmp(kind, "exec") == 0;
     if (!exec && strcmp(kind, "logs") != 0)
         stream_refuse(stream, "unknown_stream", "no such kind of stream");
-    else if (!configured || (exec && !applied))
+    else if (!configuration_is_accepted() || (exec && !configuration_is_in_force()))
         stream_refuse(stream, "not_configured", "the guest has no configuration yet");
     else if (name == NULL)
         stream_refuse(stream, "malformed", "workload: missing");
-    else if (strcmp(name, config.workload_name) != 0)
+    else if (strcmp(name, configuration()->workload_name) != 0)
         stream_refuse(stream, "no_such_workload", "no such workload");
     else if (exec && shutdown_has_begun())
         stream_refuse(stream, "failed", "the guest is stopping");
     else if (exec)
-        exec_open(stream, message, &config.command);
+        exec_open(stream, message, &configuration()->command);
     else
         logs_open(stream, message);
 }

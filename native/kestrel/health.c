@@ -19,6 +19,7 @@ static const char *const STATE_NAMES[] = {"unknown", "healthy", "unhealthy"};
 static struct {
     const char *workload;
     const struct probe *probe;
+    bool active; /* the workload runs */
     enum state state;
     bool was_healthy; /* in this run of the workload */
     uint32_t failures;
@@ -143,27 +144,61 @@ static void probe_now(struct timer *timer)
     loop_watch(&health.socket, EPOLLIN | EPOLLOUT | EPOLLET);
 }
 
+static void enter_unprobed(void)
+{
+    health.was_healthy = true; /* a probe that is asked for later has to fail before it says otherwise */
+    enter(STATE_HEALTHY, "it runs, and no probe was asked for");
+}
+
 void health_begin(const char *workload, const struct probe *probe)
 {
     health.workload = workload;
     health.probe = probe;
     health.was_healthy = false;
     health.failures = 0;
+    health.active = true;
     health.next.fire = probe_now;
     health.timeout.fire = on_timeout;
     if (!probe->wanted)
-        enter(STATE_HEALTHY, "it runs, and no probe was asked for");
+        enter_unprobed();
     else
         probe_now(&health.next);
+}
+
+static void stop_probing(void)
+{
+    loop_close(&health.socket);
+    timer_stop(&health.next);
+    timer_stop(&health.timeout);
+}
+
+void health_renew(const char *workload, const struct probe *probe)
+{
+    if (health.workload == NULL)
+        return;
+    health.workload = workload;
+    health.probe = probe;
+    if (!health.active)
+        return;
+    stop_probing();
+    if (probe->wanted)
+        timer_set(&health.next, 0);
+    else
+        enter_unprobed();
+}
+
+void health_hurry(void)
+{
+    if (health.next.armed)
+        timer_set(&health.next, 0);
 }
 
 void health_end(void)
 {
     if (health.workload == NULL)
         return;
-    loop_close(&health.socket);
-    timer_stop(&health.next);
-    timer_stop(&health.timeout);
+    health.active = false;
+    stop_probing();
     enter(STATE_UNKNOWN, "the workload does not run");
 }
 

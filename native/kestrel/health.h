@@ -11,6 +11,12 @@
 void health_begin(const char *workload, const struct probe *probe);
 void health_end(void);
 
+/* Other settings hold. A probe under way is given up, and the next made at once. */
+void health_renew(const char *workload, const struct probe *probe);
+
+/* Time has passed that this guest did not see: probe at once. */
+void health_hurry(void);
+
 /* The members of the health notice, or nothing while there is no workload. */
 bool health_describe(struct writer *writer);
 

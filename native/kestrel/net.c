@@ -1,168 +1,192 @@
 #include "net.h"
 
 #include <errno.h>
-#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <unistd.h>
 
-enum { REQUEST_SIZE = 512, ANSWER_SIZE = 32768, ANSWER_LIMIT_S = 2 };
+#include "netlink.h"
 
-struct request {
-    struct nlmsghdr head;
-    uint8_t body[REQUEST_SIZE];
+/* More than these are not looked at: a guest makes links of its own, as many as it likes. */
+enum { LINKS_MAX = 64, ADDRESSES_MAX = 64 };
+
+struct link {
+    int index;
+    bool own; /* made in the guest: lo, a bridge, a tunnel */
+    uint8_t mac[6];
+    uint8_t device_mac[6]; /* what the driver found */
 };
 
-static int netlink_fd = -1;
-static uint32_t sequence;
+static struct link links[LINKS_MAX];
+static size_t link_count;
 
-static void *begin_request(struct request *request, uint16_t type, uint16_t flags, size_t body_size)
+static void copy_mac(const struct nlmsghdr *head, uint16_t type, uint8_t mac[6])
 {
-    memset(request, 0, sizeof *request);
-    request->head.nlmsg_type = type;
-    request->head.nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags);
-    request->head.nlmsg_seq = ++sequence;
-    request->head.nlmsg_len = (uint32_t)NLMSG_LENGTH(body_size);
-    return NLMSG_DATA(&request->head);
+    const struct rtattr *attribute = netlink_find(head, sizeof(struct ifinfomsg), type);
+    if (attribute != NULL && attribute->rta_len == RTA_LENGTH(6))
+        memcpy(mac, RTA_DATA(attribute), 6);
 }
 
-static void add_attribute(struct request *request, uint16_t type, const void *value, size_t length)
+/* Links that the guest made itself have a kind; devices have none, whatever they are made a part of. */
+static bool has_kind(const struct nlmsghdr *head)
 {
-    struct rtattr *attribute = (struct rtattr *)(void *)((char *)&request->head + NLMSG_ALIGN(request->head.nlmsg_len));
-    attribute->rta_type = type;
-    attribute->rta_len = (uint16_t)RTA_LENGTH(length);
-    memcpy(RTA_DATA(attribute), value, length);
-    request->head.nlmsg_len = (uint32_t)(NLMSG_ALIGN(request->head.nlmsg_len) + RTA_ALIGN(attribute->rta_len));
+    return netlink_find_inside(netlink_find(head, sizeof(struct ifinfomsg), IFLA_LINKINFO), IFLA_INFO_KIND) != NULL;
 }
 
-static bool send_request(const struct request *request)
+static void see_link(void *owner, const struct nlmsghdr *head)
 {
-    return send(netlink_fd, request, request->head.nlmsg_len, 0) == (ssize_t)request->head.nlmsg_len;
+    (void)owner;
+    const struct ifinfomsg *seen = NLMSG_DATA(head);
+    if (link_count == LINKS_MAX)
+        return;
+    struct link *link = &links[link_count++];
+    *link = (struct link){.index = seen->ifi_index};
+    link->own = (seen->ifi_flags & IFF_LOOPBACK) != 0 || has_kind(head);
+    copy_mac(head, IFLA_ADDRESS, link->mac);
+    copy_mac(head, IFLA_PERM_ADDRESS, link->device_mac);
 }
 
-/* Send and wait for the acknowledgement. */
-static bool perform(struct request *request)
+static bool list_links(void)
 {
-    static char answer[ANSWER_SIZE];
-    request->head.nlmsg_flags |= NLM_F_ACK;
-    if (!send_request(request))
-        return false;
-    for (;;) {
-        ssize_t length = recv(netlink_fd, answer, sizeof answer, 0);
-        if (length < 0)
-            return false;
-        const struct nlmsghdr *head = (const struct nlmsghdr *)(const void *)answer;
-        if (!NLMSG_OK(head, (size_t)length) || head->nlmsg_seq != request->head.nlmsg_seq || head->nlmsg_type != NLMSG_ERROR)
-            continue;
-        const struct nlmsgerr *error = NLMSG_DATA(head);
-        errno = -error->error;
-        return error->error == 0;
-    }
-}
-
-static bool link_matches(const struct nlmsghdr *head, const uint8_t mac[6])
-{
-    const struct ifinfomsg *link = NLMSG_DATA(head);
-    const char *start = (const char *)head;
-    for (size_t at = NLMSG_SPACE(sizeof *link); at + RTA_LENGTH(0) <= head->nlmsg_len;) {
-        const struct rtattr *attribute = (const struct rtattr *)(const void *)(start + at);
-        if (attribute->rta_len < RTA_LENGTH(0) || at + attribute->rta_len > head->nlmsg_len)
-            break;
-        if (attribute->rta_type == IFLA_ADDRESS && attribute->rta_len == RTA_LENGTH(6))
-            return memcmp(RTA_DATA(attribute), mac, 6) == 0;
-        at += RTA_ALIGN(attribute->rta_len);
-    }
-    return false;
-}
-
-/* The index of the link with this address, 0 when there is none. */
-static int find_link(const uint8_t mac[6])
-{
-    static char answer[ANSWER_SIZE];
     struct request request;
-    struct ifinfomsg *all = begin_request(&request, RTM_GETLINK, NLM_F_DUMP, sizeof *all);
+    struct ifinfomsg *all = request_begin(&request, RTM_GETLINK, 0, sizeof *all);
     all->ifi_family = AF_UNSPEC;
-    if (!send_request(&request))
-        return 0;
-    int index = 0;
-    for (;;) {
-        ssize_t length = recv(netlink_fd, answer, sizeof answer, 0);
-        if (length < 0)
-            return index;
-        size_t left = (size_t)length;
-        for (const struct nlmsghdr *head = (const struct nlmsghdr *)(const void *)answer; NLMSG_OK(head, left); head = NLMSG_NEXT(head, left)) {
-            if (head->nlmsg_seq != request.head.nlmsg_seq)
-                continue;
-            if (head->nlmsg_type == NLMSG_DONE || head->nlmsg_type == NLMSG_ERROR)
-                return index;
-            const struct ifinfomsg *link = NLMSG_DATA(head);
-            if (index == 0 && link_matches(head, mac))
-                index = link->ifi_index;
-        }
-    }
+    link_count = 0;
+    return request_dump(&request, see_link, NULL);
 }
 
-static bool change_link(int index, const char *name, uint32_t mtu, bool up)
+/* By its address; else by the one its device was found with, which another link may meanwhile have been given. */
+static const struct link *find_link(const struct interface *interface)
+{
+    for (size_t i = 0; i < link_count; i++)
+        if (!links[i].own && memcmp(links[i].mac, interface->mac, 6) == 0)
+            return &links[i];
+    for (size_t i = 0; i < link_count && interface->has_device_mac; i++)
+        if (!links[i].own && memcmp(links[i].mac, interface->device_mac, 6) == 0)
+            return &links[i];
+    for (size_t i = 0; i < link_count && interface->has_device_mac; i++)
+        if (!links[i].own && memcmp(links[i].device_mac, interface->device_mac, 6) == 0)
+            return &links[i];
+    return NULL;
+}
+
+static bool set_up(int index, uint32_t mtu, bool up)
 {
     struct request request;
-    struct ifinfomsg *link = begin_request(&request, RTM_NEWLINK, 0, sizeof *link);
+    struct ifinfomsg *link = request_begin(&request, RTM_NEWLINK, 0, sizeof *link);
     link->ifi_index = index;
     link->ifi_flags = up ? IFF_UP : 0;
     link->ifi_change = IFF_UP;
-    if (name != NULL)
-        add_attribute(&request, IFLA_IFNAME, name, strlen(name) + 1);
     if (mtu != 0)
-        add_attribute(&request, IFLA_MTU, &mtu, sizeof mtu);
-    return perform(&request);
+        request_add(&request, IFLA_MTU, &mtu, sizeof mtu);
+    return request_perform(&request);
+}
+
+/* `mac` may be NULL. The link must be down. */
+static bool set_name(int index, const char *name, const uint8_t mac[6])
+{
+    struct request request;
+    struct ifinfomsg *link = request_begin(&request, RTM_NEWLINK, 0, sizeof *link);
+    link->ifi_index = index;
+    request_add(&request, IFLA_IFNAME, name, strlen(name) + 1);
+    if (mac != NULL)
+        request_add(&request, IFLA_ADDRESS, mac, 6);
+    return request_perform(&request);
 }
 
 static bool add_address(int index, const struct interface *interface)
 {
     struct request request;
-    struct ifaddrmsg *address = begin_request(&request, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, sizeof *address);
+    struct ifaddrmsg *address = request_begin(&request, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, sizeof *address);
     address->ifa_family = AF_INET;
     address->ifa_prefixlen = interface->prefix;
     address->ifa_index = (uint32_t)index;
-    add_attribute(&request, IFA_LOCAL, &interface->address, sizeof interface->address);
-    add_attribute(&request, IFA_ADDRESS, &interface->address, sizeof interface->address);
+    request_add(&request, IFA_LOCAL, &interface->address, sizeof interface->address);
+    request_add(&request, IFA_ADDRESS, &interface->address, sizeof interface->address);
     if (interface->prefix > 0 && interface->prefix < 31) {
         uint32_t broadcast = interface->address.s_addr | htonl(0xffffffffu >> interface->prefix);
-        add_attribute(&request, IFA_BROADCAST, &broadcast, sizeof broadcast);
+        request_add(&request, IFA_BROADCAST, &broadcast, sizeof broadcast);
     }
-    return perform(&request);
+    return request_perform(&request);
 }
 
 static bool add_default_route(int index, const struct in_addr *gateway)
 {
     struct request request;
-    struct rtmsg *route = begin_request(&request, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof *route);
+    struct rtmsg *route = request_begin(&request, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof *route);
     route->rtm_family = AF_INET;
     route->rtm_table = RT_TABLE_MAIN;
     route->rtm_protocol = RTPROT_STATIC;
     route->rtm_scope = RT_SCOPE_UNIVERSE;
     route->rtm_type = RTN_UNICAST;
     uint32_t out = (uint32_t)index;
-    add_attribute(&request, RTA_GATEWAY, gateway, sizeof *gateway);
-    add_attribute(&request, RTA_OIF, &out, sizeof out);
-    return perform(&request);
+    request_add(&request, RTA_GATEWAY, gateway, sizeof *gateway);
+    request_add(&request, RTA_OIF, &out, sizeof out);
+    return request_perform(&request);
 }
 
-static bool apply_interface(const struct interface *interface, const char **what)
+struct addresses {
+    int index;
+    size_t count;
+    struct {
+        struct in_addr local;
+        uint8_t prefix;
+    } list[ADDRESSES_MAX];
+};
+
+static void see_address(void *owner, const struct nlmsghdr *head)
+{
+    struct addresses *addresses = owner;
+    const struct ifaddrmsg *seen = NLMSG_DATA(head);
+    const struct rtattr *local = netlink_find(head, sizeof *seen, IFA_LOCAL);
+    if ((int)seen->ifa_index != addresses->index || local == NULL || local->rta_len != RTA_LENGTH(4) || addresses->count == ADDRESSES_MAX)
+        return;
+    memcpy(&addresses->list[addresses->count].local, RTA_DATA(local), 4);
+    addresses->list[addresses->count++].prefix = seen->ifa_prefixlen;
+}
+
+/* Its routes went when it went down. */
+static bool remove_addresses(int index)
+{
+    struct addresses addresses = {.index = index};
+    struct request request;
+    struct ifaddrmsg *all = request_begin(&request, RTM_GETADDR, 0, sizeof *all);
+    all->ifa_family = AF_INET;
+    if (!request_dump(&request, see_address, &addresses))
+        return false;
+    for (size_t i = 0; i < addresses.count; i++) {
+        struct ifaddrmsg *address = request_begin(&request, RTM_DELADDR, 0, sizeof *address);
+        address->ifa_family = AF_INET;
+        address->ifa_prefixlen = addresses.list[i].prefix;
+        address->ifa_index = (uint32_t)index;
+        request_add(&request, IFA_LOCAL, &addresses.list[i].local, sizeof addresses.list[i].local);
+        if (!request_perform(&request) && errno != EADDRNOTAVAIL) /* it went together with another */
+            return false;
+    }
+    return true;
+}
+
+static bool apply_interface(const struct interface *interface, bool again, const char **what)
 {
     *what = "no such interface";
-    int index = find_link(interface->mac);
-    if (index == 0) {
+    const struct link *link = find_link(interface);
+    if (link == NULL) {
         errno = ENODEV;
         return false;
     }
+    int index = link->index;
+    bool renumbered = memcmp(link->mac, interface->mac, 6) != 0;
+    *what = "cannot be taken down";
+    if ((again || renumbered) && !set_up(index, 0, false))
+        return false;
+    *what = "cannot lose its addresses";
+    if (again && !remove_addresses(index))
+        return false;
     *what = "cannot be named";
-    if (!change_link(index, interface->name, 0, false))
+    if (!set_name(index, interface->name, renumbered ? interface->mac : NULL))
         return false;
     *what = "cannot be brought up";
-    if (!change_link(index, NULL, interface->mtu, true))
+    if (!set_up(index, interface->mtu, true))
         return false;
     *what = "cannot get its address";
     if (interface->has_address && !add_address(index, interface))
@@ -171,15 +195,36 @@ static bool apply_interface(const struct interface *interface, const char **what
     return !interface->has_gateway || add_default_route(index, &interface->gateway);
 }
 
-static bool apply_all(const struct config *config, char *text, size_t size)
+/* Links of an earlier identity that this one does not have. */
+static bool retire_others(const struct config *config)
 {
-    if (!change_link((int)if_nametoindex("lo"), NULL, 0, true)) {
+    for (size_t i = 0; i < link_count; i++) {
+        bool wanted = links[i].own;
+        for (size_t n = 0; n < config->interface_count; n++)
+            wanted = wanted || find_link(&config->interfaces[n]) == &links[i];
+        if (!wanted && (!set_up(links[i].index, 0, false) || !remove_addresses(links[i].index)))
+            return false;
+    }
+    return true;
+}
+
+static bool apply_all(const struct config *config, bool again, char *text, size_t size)
+{
+    if (!set_up((int)if_nametoindex("lo"), 0, true)) {
         snprintf(text, size, "network: lo cannot be brought up: %s", strerror(errno));
+        return false;
+    }
+    if ((config->interface_count > 0 || again) && !list_links()) {
+        snprintf(text, size, "network: the interfaces cannot be listed: %s", strerror(errno));
+        return false;
+    }
+    if (again && !retire_others(config)) {
+        snprintf(text, size, "network: an interface cannot be taken down: %s", strerror(errno));
         return false;
     }
     for (size_t i = 0; i < config->interface_count; i++) {
         const char *what;
-        if (!apply_interface(&config->interfaces[i], &what)) {
+        if (!apply_interface(&config->interfaces[i], again, &what)) {
             snprintf(text, size, "network: %s %s: %s", config->interfaces[i].name, what, strerror(errno));
             return false;
         }
@@ -187,15 +232,23 @@ static bool apply_all(const struct config *config, char *text, size_t size)
     return true;
 }
 
+static bool apply(const struct config *config, bool again, char *text, size_t size)
+{
+    bool done = netlink_open();
+    if (done)
+        done = apply_all(config, again, text, size);
+    else
+        snprintf(text, size, "network: no netlink: %s", strerror(errno));
+    netlink_close();
+    return done;
+}
+
 bool net_apply(const struct config *config, char *text, size_t size)
 {
-    netlink_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-    struct timeval limit = {.tv_sec = ANSWER_LIMIT_S};
-    if (netlink_fd < 0 || setsockopt(netlink_fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) != 0) {
-        snprintf(text, size, "network: no netlink: %s", strerror(errno));
-        return false;
-    }
-    bool done = apply_all(config, text, size);
-    close(netlink_fd);
-    return done;
+    return apply(config, false, text, size);
+}
+
+bool net_renew(const struct config *config, char *text, size_t size)
+{
+    return apply(config, true, text, size);
 }

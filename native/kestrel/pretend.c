@@ -6,6 +6,11 @@
 
 /* The machine of the test agent: a host that it must not touch. */
 
+void machine_mix_nonce(const uint8_t nonce[NONCE_SIZE])
+{
+    (void)nonce;
+}
+
 bool machine_configure(const struct config *config, char *text, size_t size)
 {
     (void)config;
@@ -14,10 +19,34 @@ bool machine_configure(const struct config *config, char *text, size_t size)
     return true;
 }
 
+bool machine_renew(const struct config *config, char *text, size_t size)
+{
+    return machine_configure(config, text, size);
+}
+
 bool machine_set_clock(int64_t unix_ns)
 {
     (void)unix_ns;
     return true;
+}
+
+void machine_sync(void)
+{
+}
+
+bool machine_can_freeze(void)
+{
+    return false;
+}
+
+bool machine_freeze(void)
+{
+    return false;
+}
+
+bool machine_thaw(void)
+{
+    return false;
 }
 
 void machine_signal_all(int number)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "exec.h"
+#include "freeze.h"
 #include "loop.h"
 #include "shutdown.h"
 #include "workload.h"
@@ -22,7 +23,7 @@ static void reap_children(void)
         int status;
         pid_t pid = waitpid(-1, &status, WNOHANG);
         if (pid > 0) {
-            if (!workload_reaped(pid, status))
+            if (!workload_reaped(pid, status) && !freeze_reaped(pid, status))
                 exec_reaped(pid, status);
         } else if (pid == 0 || errno != EINTR) {
             if (pid < 0)

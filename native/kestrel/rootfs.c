@@ -2,9 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -21,7 +23,7 @@
 enum { DISK_WAIT_MS = 2000 };
 
 static bool image_mounted;
-static int layer_fd = -1; /* the disk's top, for leaving it clean */
+static int layer_fd = -1; /* the disk's top, for freezing it and leaving it clean */
 
 static const char *const MOVED[] = {"/dev", "/proc", "/sys", "/run", "/tmp"};
 
@@ -43,6 +45,16 @@ bool rootfs_has_image(void)
     return image_mounted;
 }
 
+/* In a clone the kernel may still hold what it read of the template's disk when it found the device. */
+static void forget_cached(const char *device)
+{
+    int fd = open(device, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || ioctl(fd, BLKFLSBUF, 0) != 0)
+        console_say("%s: cannot drop what is cached of it: %s", device, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+}
+
 static bool mount_layer(const struct config *config, char *text, size_t size)
 {
     char device[64];
@@ -56,9 +68,10 @@ static bool mount_layer(const struct config *config, char *text, size_t size)
         snprintf(text, size, "no disk has the serial %s", config->root_disk);
         return false;
     }
+    forget_cached(device);
     if (mount(device, LAYER, "ext4", MS_NOATIME, NULL) != 0)
         return explain(text, size, "cannot mount the ext4 file system of disk ", config->root_disk);
-    layer_fd = open(LAYER, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    layer_fd = open(LAYER, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return true;
 }
 
@@ -114,8 +127,24 @@ bool rootfs_switch(const struct config *config, char *text, size_t size)
     return mount_layer(config, text, size) && mount_overlay(text, size) && enter_root(text, size);
 }
 
+bool rootfs_has_disk(void)
+{
+    return layer_fd >= 0;
+}
+
+bool rootfs_freeze(void)
+{
+    return ioctl(layer_fd, (int)FIFREEZE, 0) == 0;
+}
+
+bool rootfs_thaw(void)
+{
+    return layer_fd >= 0 && ioctl(layer_fd, (int)FITHAW, 0) == 0;
+}
+
 void rootfs_leave(void)
 {
+    rootfs_thaw(); /* a frozen file system can be left in no other way */
     sync();
     if (layer_fd < 0)
         return;

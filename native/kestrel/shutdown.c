@@ -8,6 +8,7 @@
 #include "console.h"
 #include "control.h"
 #include "exec.h"
+#include "freeze.h"
 #include "loop.h"
 #include "machine.h"
 #include "workload.h"
@@ -76,6 +77,7 @@ void shutdown_begin(enum stop_reason wanted, uint32_t grace_ms)
     phase = PHASE_WORKLOAD;
     reason = wanted;
     timer.fire = on_timer;
+    freeze_end(); /* who waits to write could not end */
     console_say("stopping (%s)", REASONS[reason]);
     control_stopping();
     if (workload_stop())

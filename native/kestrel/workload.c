@@ -175,6 +175,17 @@ void workload_start(const struct config *config)
     begin();
 }
 
+void workload_renew(const struct config *config)
+{
+    if (strcmp(workload.name, config->workload_name) != 0) {
+        control_workload_changed();
+        control_health_changed();
+    }
+    workload.config = config;
+    workload.name = config->workload_name;
+    health_renew(workload.name, &config->probe);
+}
+
 void workload_fail(const char *name, const char *message)
 {
     workload.name = name;

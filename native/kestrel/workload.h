@@ -11,6 +11,9 @@
 
 void workload_start(const struct config *config);
 
+/* Another configuration holds: what runs goes on, its next start and its end are as that says. */
+void workload_renew(const struct config *config);
+
 /* It cannot be started at all; `message` says why. */
 void workload_fail(const char *name, const char *message);
 

@@ -1,11 +1,11 @@
-/* The decoders against the shared vectors, the session against its own, and what has no vector: the log ring and the status line. */
+/* The decoders against the shared vectors, and what has no vector: the log ring and the status line. */
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "config.h"
-#include "control.h"
 #include "frame.h"
 #include "health.h"
 #include "json.h"
@@ -13,32 +13,8 @@
 #include "message.h"
 #include "preamble.h"
 #include "record.h"
-#include "stream.h"
+#include "session.h"
 #include "vectors.h"
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
-
-static int checks, failures;
-
-static void check(bool good, const char *table, const char *name, const char *what)
-{
-    checks++;
-    if (good)
-        return;
-    failures++;
-    fprintf(stderr, "FAILED %s: %s: %s\n", table, name, what);
-}
-
-/* A copy on the heap, of exactly the right size, so that the sanitizer sees one byte too far. */
-static uint8_t *copy(const uint8_t *bytes, size_t length)
-{
-    uint8_t *own = malloc(length > 0 ? length : 1);
-    if (own == NULL)
-        abort();
-    if (length > 0)
-        memcpy(own, bytes, length);
-    return own;
-}
 
 struct seen {
     size_t sessions;
@@ -118,73 +94,6 @@ static void test_yamux(void)
             check(c->stream.length - at == c->incomplete, "yamux", c->name, "incomplete bytes");
         }
         free(own);
-    }
-}
-
-struct text {
-    size_t length;
-    char bytes[4096];
-};
-
-static void put(struct text *text, const char *piece)
-{
-    size_t length = strlen(piece);
-    if (text->length + length < sizeof text->bytes) {
-        memcpy(text->bytes + text->length, piece, length + 1);
-        text->length += length;
-    }
-}
-
-/* As make_vectors.py's flatten does. */
-static void flatten(const struct json *json, uint32_t node, struct text *text)
-{
-    char number[32];
-    const struct json_node *own = &json->nodes[node];
-    switch (json_type(json, node)) {
-    case JSON_OBJECT:
-        put(text, "{");
-        for (uint32_t at = json_first(json, node), first = 1; at != 0; first = 0) {
-            put(text, first ? "" : ",");
-            flatten(json, at, text);
-            put(text, ":");
-            at = json_following(json, node, at);
-            flatten(json, at, text);
-            at = json_following(json, node, at);
-        }
-        put(text, "}");
-        break;
-    case JSON_ARRAY:
-        put(text, "[");
-        for (uint32_t at = json_first(json, node), first = 1; at != 0; at = json_following(json, node, at), first = 0) {
-            put(text, first ? "" : ",");
-            flatten(json, at, text);
-        }
-        put(text, "]");
-        break;
-    case JSON_STRING:
-        put(text, "'");
-        for (uint32_t i = 0; i < own->length; i++) {
-            snprintf(number, sizeof number, "%02x", (unsigned char)json->text[own->start + i]);
-            put(text, number);
-        }
-        put(text, "'");
-        break;
-    case JSON_INTEGER:
-        snprintf(number, sizeof number, "%lld", (long long)own->integer);
-        put(text, number);
-        break;
-    case JSON_NUMBER:
-        put(text, "n");
-        break;
-    case JSON_TRUE:
-        put(text, "true");
-        break;
-    case JSON_FALSE:
-        put(text, "false");
-        break;
-    case JSON_NULL:
-        put(text, "null");
-        break;
     }
 }
 
@@ -374,44 +283,6 @@ static void test_digest(void)
     check(strcmp(digest, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad") == 0, "sha256", "abc", digest);
 }
 
-/* Every session vector, fed in pieces of several sizes, through the whole agent. */
-static void test_session(size_t chunk)
-{
-    static uint8_t out[4 * (PAYLOAD_OUT_MAX + FRAME_HEAD)];
-    static uint8_t sent[1u << 20];
-    for (size_t i = 0; i < COUNT(SESSION_CASES); i++) {
-        const struct session_case *c = &SESSION_CASES[i];
-        size_t length = 0;
-        session_begin(control_open_stream);
-        for (size_t at = 0; at <= c->stream.length; at += chunk) {
-            size_t part = c->stream.length - at < chunk ? c->stream.length - at : chunk;
-            uint8_t *own = copy(c->stream.bytes + at, part);
-            session_receive(own, part);
-            free(own);
-            for (size_t put_length; (put_length = session_produce(out, sizeof out)) > 0; length += put_length)
-                memcpy(sent + length, out, put_length);
-        }
-        const char *violation = session_violation();
-        check((violation == NULL) == (c->violation == NULL) && (violation == NULL || strcmp(violation, c->violation) == 0), "session", c->name,
-              violation == NULL ? "no violation" : violation);
-        static const uint8_t GO_AWAY[FRAME_HEAD] = {0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
-        bool said = length >= FRAME_HEAD && memcmp(sent + length - FRAME_HEAD, GO_AWAY, FRAME_HEAD) == 0;
-        check(said == (c->violation != NULL), "session", c->name, "Go Away");
-        for (size_t a = 0; a < c->answers.length; a += FRAME_HEAD) {
-            bool found = false;
-            for (size_t s = 0; s + FRAME_HEAD <= length;) {
-                struct frame frame;
-                found = found || memcmp(sent + s, c->answers.bytes + a, FRAME_HEAD) == 0;
-                if (frame_decode(sent + s, &frame) != NULL)
-                    break;
-                s += FRAME_HEAD + (frame.type == FRAME_DATA ? frame.length : 0);
-            }
-            check(found, "session", c->name, "an answer is missing");
-        }
-        session_end();
-    }
-}
-
 int main(void)
 {
     test_digest();
@@ -424,9 +295,9 @@ int main(void)
     test_noise();
     test_status_line();
     test_logring();
+    test_request();
     test_session(1);
     test_session(7);
     test_session(1 << 20);
-    printf("decoders: %d checks, %d failed\n", checks, failures);
-    return failures == 0 ? 0 : 1;
+    return check_report("decoders");
 }

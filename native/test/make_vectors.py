@@ -58,6 +58,8 @@ def main(folder: Path) -> None:
         "struct session_case { const char *name; struct blob stream; const char *violation; struct blob answers; };\n"
         "struct message_case { const char *name; struct blob stream; const char *message; size_t rest; int bad; };\n"
         "struct exec_case { const char *name; struct blob stream; int bad; struct blob records; size_t incomplete; };\n"
+        "struct request_step { struct blob request; const char *ok; const char *error; const char *about; };\n"
+        "struct request_case { const char *name; size_t step_count; struct request_step steps[16]; };\n"
         "struct config_case { const char *name; struct blob document; const char *digest; const char *malformed; };"
     )
 
@@ -120,6 +122,20 @@ def main(folder: Path) -> None:
         f"{header.blob(records(case))}, "
         f"{case.get('incomplete_bytes', 0)}}}"
         for case in cases("exec") if case["from"] == "host"
+    ])  # fmt: skip
+
+    def step(number: int, told: dict[str, Any]) -> str:
+        request = json.dumps({"id": number, **told["request"]}).encode()
+        ok = flatten(told["ok"]) if "ok" in told else None
+        return (
+            f"{{{header.blob(len(request).to_bytes(4) + request)}, {header.text(ok)}, "
+            f"{header.text(told.get('error'))}, {header.text(told.get('about', ''))}}}"
+        )
+
+    header.table("request_case", "REQUEST_CASES", [
+        f"{{{header.text(case['name'])}, {len(case['steps'])}, "
+        f"{{{', '.join(step(number, told) for number, told in enumerate(case['steps'], 1))}}}}}"
+        for case in cases("request") if case.get("immediate")
     ])  # fmt: skip
     header.table("config_case", "CONFIG_CASES", [
         f"{{{header.text(case['name'])}, {header.blob(case['document'].encode())}, {header.text(case.get('digest'))}, "

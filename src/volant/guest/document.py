@@ -18,14 +18,19 @@ from volant.guest.message import decode_body
 Text = Annotated[str, Meta(pattern=r"^[^\x00]*\Z")]
 Word = Annotated[str, Meta(pattern=r"^[^\x00]+\Z")]
 HostName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9.-]{1,64}\Z")]
+Mac = Annotated[str, Meta(pattern=r"^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}\Z")]
 Milliseconds = Annotated[int, Meta(ge=1, le=3_600_000)]
 _ADDRESS_WITH_PREFIX = re.compile(r"([0-9.]+)/([0-9]|[12][0-9]|3[0-2])")
 
 
 class Interface(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``address`` is IPv4 with its prefix length, such as ``192.168.127.2/24``; ``mtu`` by default the device's own."""
+    """``address`` is IPv4 with its prefix length, such as ``192.168.127.2/24``; ``mtu`` by default the device's own.
 
-    mac: Annotated[str, Meta(pattern=r"^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}\Z")]
+    ``device_mac`` is by what the guest finds the device that does not have ``mac`` yet, as in a clone.
+    """
+
+    mac: Mac
+    device_mac: Mac | msgspec.UnsetType = msgspec.UNSET
     name: Annotated[str, Meta(pattern=r"^(?!(lo|\.\.?)\Z)[^/\s\x00:]{1,15}\Z")]
     address: str = ""
     gateway: str = ""

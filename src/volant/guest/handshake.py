@@ -7,13 +7,21 @@ import fcntl
 import os
 import struct
 import termios
+from collections.abc import Awaitable, Callable
 
 from volant.core.clock import Clock
 from volant.guest.breach import SessionOver
 from volant.guest.bucket import TokenBucket
-from volant.guest.deadline import race
+from volant.guest.deadline import race, within
 from volant.guest.preamble import NONCE_BYTES, AnswerScanner, encode_preamble
 from volant.guest.session import TURN_BYTES
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+CONNECT_TIMEOUT_S = 5.0
+PATIENCE_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+"""How long a guest that took the preamble may think about its answer: little at first, while which secret it holds is a
+guess, and more with every round in which none was answered."""
 
 UNTAKEN_LIMIT_S = 10.0
 """A connection on which the preamble was not even taken is renewed after this."""
@@ -30,6 +38,26 @@ class NotTaken(SessionOver):
 
 class Unanswered(SessionOver):
     """The guest took the preamble and said nothing: it holds another secret, or is slow."""
+
+
+async def dial(connect: Callable[[], Awaitable[Connection]], clock: Clock) -> Connection:
+    """A new connection. Raises SessionOver when none is to be had within 5 s, and what ``connect`` raises of ours."""
+    made: list[Connection] = []
+
+    async def run() -> None:
+        made.append(await connect())
+
+    try:
+        await within(clock, CONNECT_TIMEOUT_S, run())
+    except TimeoutError as error:
+        raise SessionOver("the VM's agent port does not accept a connection") from error
+    except OSError as error:
+        raise SessionOver(f"the VM's agent port cannot be reached: {error}") from error
+    except asyncio.CancelledError:
+        for _, writer in made:
+            writer.close()
+        raise
+    return made[0]
 
 
 async def greet(

@@ -16,26 +16,33 @@ from volant.guest.deadline import first_of, within
 from volant.guest.document import digest_document
 from volant.guest.exec import ExecStream
 from volant.guest.frame import GoAwayCode
-from volant.guest.handshake import NotTaken, Unanswered, greet
+from volant.guest.handshake import PATIENCE_S, Connection, NotTaken, Unanswered, dial, greet
 from volant.guest.logs import LogStream
 from volant.guest.message import MessageDecoder, convert_message, decode_body, encode_message
 from volant.guest.notices import apply_notice
-from volant.guest.preamble import SECRET_BYTES, ZERO_SECRET
-from volant.guest.protocol import ExecRequest, ExecStarted, GuestStats, LogRange, OpenControl, OpenLogs, build_error
+from volant.guest.preamble import ZERO_SECRET
+from volant.guest.protocol import (
+    ExecRequest,
+    ExecStarted,
+    Frozen,
+    GuestStats,
+    Hello,
+    LogRange,
+    OpenControl,
+    OpenLogs,
+    Thawed,
+    build_error,
+)
+from volant.guest.secret import SecretGuess
 from volant.guest.session import Session
 from volant.guest.state import MAIN, AgentState
 from volant.guest.stream import Stream
 
 T = TypeVar("T")
-Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 REQUEST_TIMEOUT_S = 10.0
-CONNECT_TIMEOUT_S = 5.0
+SYNC_TIMEOUT_S = 60.0
 HELLO_TIMEOUT_S = 5.0
-PATIENCE_S = (0.1, 0.2, 0.5, 1.0, 2.0)
-"""How long a guest that took the preamble may think about its answer: little at first, while which secret it holds is a
-guess, and more with every round in which neither was answered."""
-
 BACKOFF_FIRST_S = 0.05
 BACKOFF_CAP_S = 2.0
 LASTING_S = 1.0
@@ -46,7 +53,8 @@ class AgentLink:
     """One guest's agent. ``run`` keeps it connected; everything else may be called at any time.
 
     ``connect`` makes a new connection and may raise GuestUnreachable. ``secret`` has 32 bytes and is the one in the
-    guest's configuration document. ``on_change`` is called in the event loop with every new state.
+    guest's configuration document; ``former`` is what the guest holds until it has got that: zeros unless it is the copy of
+    a guest that was configured. ``on_change`` is called in the event loop with every new state.
     """
 
     def __init__(
@@ -57,11 +65,11 @@ class AgentLink:
         on_change: Callable[[AgentState], None],
         clock: Clock,
         client: str,
+        former: bytes = ZERO_SECRET,
     ) -> None:
-        if len(secret) != SECRET_BYTES:
-            raise ValueError("a channel secret has 32 bytes")
         self._connect = connect
         self._secret = secret
+        self._guess = SecretGuess(former, secret)
         self._on_change = on_change
         self.clock = clock
         self._client = client
@@ -71,7 +79,6 @@ class AgentLink:
         self._session: Session | None = None
         self._control: Control | None = None
         self._greeted = asyncio.Event()
-        self._is_secret_set = False
 
     @property
     def state(self) -> AgentState:
@@ -125,12 +132,54 @@ class AgentLink:
         await self._request(
             "configure", {"document": document.decode("utf-8")}, timeout_s, "the guest did not take its configuration"
         )
-        self._is_secret_set = True
+        self._guess.prefer(self._secret)
         hello = self._next_state.hello
         if hello is not None and hello.state == "waiting":
-            configured = msgspec.structs.replace(hello, state="configured", config_digest=digest_document(document))
-            self._next_state = msgspec.structs.replace(self._next_state, hello=configured)
-            self._publish()
+            self._note_document(hello, document)
+
+    async def renew(self, document: bytes, *, secret: bytes, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+        """Give a configured guest another identity; its root and the run of its workload stay. The same document again is
+        accepted. ``secret`` is the one in ``document`` and what the link uses from the next session on.
+
+        Raises:
+            WrongState: the guest is not configured.
+            InvalidInput: the guest found a member wrong, or the root is not the one it has. TooLarge: it does not fit into
+            a message.
+            Unavailable: the guest failed on its way; the same document may be tried again.
+            GuestUnreachable: the link is or went down, or no answer came; whether it arrived is then not known.
+        """
+        self._guess.expect(secret)
+        await self._request("renew", {"document": document.decode("utf-8")}, timeout_s, "the guest did not take its new identity")
+        self.set_secret(secret)
+        hello = self._next_state.hello
+        if hello is not None and hello.state == "configured":
+            self._note_document(hello, document)
+
+    def set_secret(self, secret: bytes) -> None:
+        """From the next session on the guest holds ``secret``, as far as is known; the one before is still tried after it."""
+        self._guess.prefer(secret)
+        self._secret = secret
+
+    async def freeze(self, timeout_s: float) -> bool:
+        """Let nobody write to the guest's disk until ``thaw``, or for ``timeout_s`` (at most 60) at the longest. False when it
+        has no writable disk; everything was then only written out.
+
+        Raises:
+            InvalidInput: not such a time. Unavailable: an earlier freeze is under way, or it could not be done in that time.
+            GuestUnreachable: the link is or went down, or no answer came.
+        """
+        doing = "the guest's disk was not frozen"
+        answer = await self._request("freeze", {"timeout_ms": round(timeout_s * 1000)}, timeout_s + REQUEST_TIMEOUT_S, doing)
+        return _convert(answer, Frozen, doing).frozen
+
+    async def thaw(self, *, timeout_s: float = REQUEST_TIMEOUT_S) -> bool:
+        """End a freeze. False when there was none, for example because its time had passed: what was copied then is torn."""
+        doing = "the guest's disk was not thawed"
+        return _convert(await self._request("thaw", {}, timeout_s, doing), Thawed, doing).thawed
+
+    async def sync(self, *, timeout_s: float = SYNC_TIMEOUT_S) -> None:
+        """Have the guest write out to its disks what it has only in memory. Errors as of freeze."""
+        await self._request("sync", {}, timeout_s, "the guest's disks were not synced")
 
     async def set_clock(self, unix_ns: int, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
         """Step the guest's wall clock, nanoseconds since 1970."""
@@ -167,18 +216,16 @@ class AgentLink:
 
     async def _run_session(self, unanswered: int) -> None:
         self._greeted.clear()
-        reader, writer = await self._dial()
+        reader, writer = await dial(self._connect, self.clock)
         session = Session(reader, writer, self.clock)
-        is_secret_tried = self._is_secret_set == (unanswered % 2 == 0)
-        secret = self._secret if is_secret_tried else ZERO_SECRET
-        patience_s = PATIENCE_S[min(unanswered // 2, len(PATIENCE_S) - 1)]
+        secret = self._guess.pick(unanswered)
+        patience_s = PATIENCE_S[min(unanswered // self._guess.count, len(PATIENCE_S) - 1)]
         reason = "the host closed the link"
         code: GoAwayCode | None = None
         try:
             first = await greet(reader, writer, self.clock, secret=secret, patience_s=patience_s)
             code = GoAwayCode.NORMAL
-            if is_secret_tried:
-                self._is_secret_set = True
+            self._guess.prefer(secret)
             await self._serve(session, first)
         except Breach as over:
             reason, code = str(over), GoAwayCode.PROTOCOL_ERROR
@@ -191,24 +238,6 @@ class AgentLink:
                 self._control.fail(reason)
             self._session = self._control = None
             await session.end(reason, code)
-
-    async def _dial(self) -> Connection:
-        made: list[Connection] = []
-
-        async def dial() -> None:
-            made.append(await self._connect())
-
-        try:
-            await within(self.clock, CONNECT_TIMEOUT_S, dial())
-        except TimeoutError as error:
-            raise SessionOver("the VM's agent port does not accept a connection") from error
-        except OSError as error:
-            raise SessionOver(f"the VM's agent port cannot be reached: {error}") from error
-        except asyncio.CancelledError:
-            for _, writer in made:
-                writer.close()
-            raise
-        return made[0]
 
     async def _serve(self, session: Session, first: bytes) -> None:
         stream = session.open_stream()
@@ -230,9 +259,12 @@ class AgentLink:
         if not self._greeted.is_set():
             self._greeted.set()
             changed = msgspec.structs.replace(changed, connected=True, reason="", since=self.clock.now())
-            if changed.hello is not None and changed.hello.state != "waiting":
-                self._is_secret_set = True
         self._next_state = changed
+
+    def _note_document(self, hello: Hello, document: bytes) -> None:
+        told = msgspec.structs.replace(hello, state="configured", config_digest=digest_document(document))
+        self._next_state = msgspec.structs.replace(self._next_state, hello=told)
+        self._publish()
 
     def _publish_down(self, reason: str) -> None:
         since = self.clock.now() if self._next_state.connected else self._next_state.since

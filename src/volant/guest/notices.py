@@ -45,8 +45,13 @@ def _apply_hello(state: AgentState, hello: Hello, *, greeted: bool) -> AgentStat
         hello, agent=clean_text(hello.agent), capabilities=tuple(clean_text(word) for word in hello.capabilities)
     )
     known = state.hello
-    if known is not None and known.boot_id == hello.boot_id:
+    if known is not None and (known.boot_id == hello.boot_id or _is_renewed(known, hello)):
         return msgspec.structs.replace(state, hello=hello)
     if greeted:
         raise Breach("the guest's agent changed its boot id within a session")
     return msgspec.structs.replace(state, hello=hello, workload=None, health=None, stopping=None)
+
+
+def _is_renewed(known: Hello, hello: Hello) -> bool:
+    """No two guests hold one document, and none holds one when it boots: this is the one that is known, under a new identity."""
+    return hello.config_digest != "" and hello.config_digest == known.config_digest

@@ -81,6 +81,14 @@ class GuestStats(msgspec.Struct, frozen=True, kw_only=True):
     uptime_ms: Count
 
 
+class Frozen(msgspec.Struct, frozen=True, kw_only=True):
+    frozen: bool
+
+
+class Thawed(msgspec.Struct, frozen=True, kw_only=True):
+    thawed: bool
+
+
 class GuestError(msgspec.Struct, frozen=True, kw_only=True):
     code: Word
     message: str = ""

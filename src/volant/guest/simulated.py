@@ -14,15 +14,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Protocol
 
+import msgspec
+
 from volant.core.clock import Clock
 from volant.core.errors import InvalidInput
 from volant.core.log import LogRecord, LogSource
-from volant.guest.document import HttpHealth, Workload, decode_document, digest_document
+from volant.guest.document import Document, HttpHealth, Root, Workload, decode_document, digest_document
 from volant.guest.preamble import ZERO_SECRET
 from volant.guest.records import MAX_LOG_BYTES
 
 RING_BYTES = 1_048_576
 FIRST_PID = 200
+
+Due = Literal["start", "healthy", "power_off"]
+"""What a guest does by itself when its time has come."""
 
 Misbehaviour = Literal[
     "", "silent", "garbage", "lying_length", "endless_message", "flood_notices", "flood_pings", "flood_logs", "opens_streams"
@@ -50,6 +55,10 @@ class SimulatedGuest:
 
     ``boot_s`` passes until the agent opens its port, ``healthy_after_s`` from the start of the workload until its health
     check passes, ``stop_s`` until the workload has obeyed its stop signal. ``on_power_off`` is called once.
+
+    ``save`` and ``load`` are what its driver's snapshots are made of: a guest that loads what another saved goes on where that
+    one was, and has its boot id and secret, until it is renewed. A guest that had not said hello had no boot id, so every guest
+    that loads its state gets one of its own.
     """
 
     def __init__(
@@ -68,7 +77,8 @@ class SimulatedGuest:
         self.on_power_off = on_power_off
         self.programs = dict(programs or {})
         """What a program of this name prints on stdout and stderr, and its exit code."""
-        self.boot_id = str(uuid.uuid4())
+        self.boot_id = ""
+        """Made by the first hello, as a kernel makes it when it is first read."""
         self._misbehaviour: Misbehaviour = ""
         self.secret = ZERO_SECRET
         self.workload: Workload | None = None
@@ -80,6 +90,8 @@ class SimulatedGuest:
         """Rises with every change, so that each connection can tell what it has not seen."""
         self._changed = asyncio.Event()
         self._document = b""
+        self._root = Root(writable="none")
+        self._frozen_until_s: float | None = None
         self._powered_on_s = clock.monotonic()
         self.ready_at_s = self._powered_on_s + boot_s
         self._timeline: dict[str, int] = {"init_ms": 0, "channel_ms": round(boot_s * 1000)}
@@ -87,7 +99,7 @@ class SimulatedGuest:
         self._health_notice: dict[str, Any] | None = None
         self._restarts = 0
         self._pid = FIRST_PID
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._due: list[tuple[float, int, Due]] = []
         self._order = itertools.count()
         self._ring: deque[LogRecord] = deque()
         self._ring_bytes = 0
@@ -115,9 +127,10 @@ class SimulatedGuest:
     def catch_up(self) -> None:
         """Let everything happen that is due by now."""
         while self._due and self._due[0][0] <= self.clock.monotonic():
-            heapq.heappop(self._due)[2]()
+            self._do(heapq.heappop(self._due)[2])
 
     def hello(self) -> dict[str, Any]:
+        self.boot_id = self.boot_id or str(uuid.uuid4())
         return {
             "type": "hello",
             "version": 1,
@@ -127,7 +140,7 @@ class SimulatedGuest:
             "state": self.state,
             "config_digest": digest_document(self._document) if self._document else "",
             "timeline": self._timeline,
-            "capabilities": ["exec", "logs", "http_probe"],
+            "capabilities": ["exec", "logs", "http_probe", "renew", "freeze", "sync", "clone"],
         }
 
     def notices(self) -> Iterator[dict[str, Any]]:
@@ -144,17 +157,94 @@ class SimulatedGuest:
             if content != self._document:
                 raise Refusal("already_configured", "another document holds")
             return
-        try:
-            document = decode_document(content)
-        except InvalidInput as error:
-            raise Refusal("malformed", error.message) from error
-        self.secret = bytes.fromhex(document.channel_secret)
-        self.workload = document.workloads[0]
-        self._document = content
+        self._hold(content, _judge(content))
         self.state = "configured"
         self._timeline["configured_ms"] = self.uptime_ms
         self.log("configured", LogSource.KESTREL)
         self._start_workload()
+
+    def renew(self, content: bytes) -> None:
+        """Another identity for a guest that is configured. Raises Refusal as kestrel would."""
+        if not self._document:
+            raise Refusal("not_configured", "no configuration is in force that could be renewed")
+        if self.state == "stopping":
+            raise Refusal("failed", "the guest is stopping")
+        if content == self._document:
+            return
+        document = _judge(content)
+        if document.root != self._root:
+            raise Refusal("malformed", "root: not the root that is in force")
+        self.thaw()
+        self._hold(content, document)
+        if document.unix_ns > 0:
+            self.set_clock(document.unix_ns)
+        self.boot_id = str(uuid.uuid4())
+        self.log("renewed", LogSource.KESTREL)
+
+    def set_clock(self, unix_ns: int) -> None:
+        self.clock_offset_ns = unix_ns - int(self.clock.now().timestamp() * 1_000_000) * 1000
+
+    def freeze(self, timeout_s: float) -> bool:
+        """Whether there is a disk to freeze; thawed by itself after ``timeout_s``."""
+        if self._root.writable != "disk":
+            return False
+        self._frozen_until_s = self.clock.monotonic() + timeout_s
+        return True
+
+    def thaw(self) -> bool:
+        """Whether it was frozen."""
+        was_frozen, self._frozen_until_s = self.is_frozen, None
+        return was_frozen
+
+    @property
+    def is_frozen(self) -> bool:
+        return self._frozen_until_s is not None and self.clock.monotonic() < self._frozen_until_s
+
+    def save(self) -> dict[str, Any]:
+        """Everything that a snapshot of its memory would hold, in types that JSON has."""
+        self.catch_up()
+        now_s = self.clock.monotonic()
+        return {
+            "boot_id": self.boot_id,
+            "secret": self.secret.hex(),
+            "document": self._document.decode(),
+            "state": self.state,
+            "stopping_reason": self.stopping_reason,
+            "clock_offset_ns": self.clock_offset_ns,
+            "uptime_s": now_s - self._powered_on_s,
+            "ready_in_s": max(0.0, self.ready_at_s - now_s),
+            "frozen_for_s": max(0.0, (self._frozen_until_s or now_s) - now_s),
+            "timeline": dict(self._timeline),
+            "workload": self._workload_notice,
+            "health": self._health_notice,
+            "restarts": self._restarts,
+            "pid": self._pid,
+            "due": [(due_s - now_s, action) for due_s, _, action in sorted(self._due)],
+            "ring": msgspec.to_builtins(list(self._ring)),
+            "next_seq": self._next_seq,
+        }
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Become the guest that ``save`` saved. Its ways (delays, programs) stay those it was made with."""
+        now_s = self.clock.monotonic()
+        self.boot_id = saved["boot_id"]
+        if saved["document"]:
+            content = saved["document"].encode()
+            self._hold(content, decode_document(content))
+        self.secret = bytes.fromhex(saved["secret"])
+        self.state, self.stopping_reason = saved["state"], saved["stopping_reason"]
+        self.clock_offset_ns = saved["clock_offset_ns"]
+        self._powered_on_s = now_s - saved["uptime_s"]
+        self.ready_at_s = now_s + saved["ready_in_s"]
+        self._frozen_until_s = now_s + saved["frozen_for_s"] if saved["frozen_for_s"] > 0 else None
+        self._timeline = dict(saved["timeline"])
+        self._workload_notice, self._health_notice = saved["workload"], saved["health"]
+        self._restarts, self._pid = saved["restarts"], saved["pid"]
+        self._due = [(now_s + due_s, next(self._order), action) for due_s, action in saved["due"]]
+        self._ring = deque(msgspec.convert(saved["ring"], list[LogRecord]))
+        self._ring_bytes = sum(len(record.data) for record in self._ring)
+        self._next_seq = saved["next_seq"]
+        self._touch()
 
     def shut_down(self, reason: str = "requested") -> None:
         """Stop the workload and power off."""
@@ -164,7 +254,7 @@ class SimulatedGuest:
         self._due.clear()
         if self._workload_notice is not None and self._workload_notice["state"] == "running":
             self._notice_workload("stopping")
-        self._schedule(self.stop_s, self._power_off)
+        self._schedule(self.stop_s, "power_off")
         self._touch()
 
     def crash_workload(self, exit_: Mapping[str, int] | None = None) -> None:
@@ -181,7 +271,7 @@ class SimulatedGuest:
         backoff_ms = min(restart.max_backoff_ms, restart.initial_backoff_ms * 2 ** min(self._restarts, 30))
         self._restarts += 1
         self._notice_workload("backoff", exit=how, next_start_ms=backoff_ms, message=f"the workload ended with {how}")
-        self._schedule(backoff_ms / 1000, self._start_workload)
+        self._schedule(backoff_ms / 1000, "start")
 
     def flood_notice(self) -> None:
         """Change the health notice for no reason, so that there is something to send."""
@@ -221,6 +311,11 @@ class SimulatedGuest:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
+    def _hold(self, content: bytes, document: Document) -> None:
+        self._document, self._root = content, document.root
+        self.secret = bytes.fromhex(document.channel_secret)
+        self.workload = document.workloads[0]
+
     def _start_workload(self) -> None:
         assert self.workload is not None
         self._pid += 1
@@ -229,7 +324,7 @@ class SimulatedGuest:
         self.log(f"{' '.join(self.workload.argv)} started")
         if isinstance(self.workload.health, HttpHealth):
             self._notice_health("unknown", "not probed yet")
-        self._schedule(self.healthy_after_s, lambda: self._notice_health("healthy", ""))
+        self._schedule(self.healthy_after_s, "healthy")
 
     def _power_off(self) -> None:
         self.powered_off = True
@@ -247,9 +342,25 @@ class SimulatedGuest:
         }  # fmt: skip
         self._touch()
 
-    def _schedule(self, delay_s: float, action: Callable[[], None]) -> None:
+    def _schedule(self, delay_s: float, action: Due) -> None:
         if delay_s <= 0:
-            action()
+            self._do(action)
             return
         heapq.heappush(self._due, (self.clock.monotonic() + delay_s, next(self._order), action))
         self._touch()
+
+    def _do(self, action: Due) -> None:
+        match action:
+            case "start":
+                self._start_workload()
+            case "healthy":
+                self._notice_health("healthy", "")
+            case "power_off":
+                self._power_off()
+
+
+def _judge(content: bytes) -> Document:
+    try:
+        return decode_document(content)
+    except InvalidInput as error:
+        raise Refusal("malformed", error.message) from error

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, cast
 
 from volant.core.clock import Clock
 from volant.core.errors import GuestUnreachable
@@ -26,7 +26,11 @@ READ_BYTES = 4_096
 HOLD_S = 0.1
 """How long a read that may be the beginning of a preamble waits for the rest."""
 
+MAX_FREEZE_MS = 60_000
+
 _LOG_BATCH = 64
+_MEMBERS = {"configure": "document", "renew": "document", "clock": "unix_ns", "shutdown": "grace_ms", "freeze": "timeout_ms"}
+"""What each request must have."""
 
 ServeConnection = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -65,16 +69,22 @@ class SimulatedAgent:
             guest.catch_up()
 
 
-def make_agent_factory(
-    clock: Clock, make_guest: Callable[[Machinelike], SimulatedGuest] | None = None
-) -> Callable[[Machinelike], SimulatedAgent]:
+class AgentFactory(Protocol):
+    def __call__(self, machine: Machinelike, saved: Mapping[str, Any] | None = None) -> SimulatedAgent: ...
+
+
+def make_agent_factory(clock: Clock, make_guest: Callable[[Machinelike], SimulatedGuest] | None = None) -> AgentFactory:
     """What a simulated driver needs: for each machine that it powers on, an agent that serves connections.
 
-    The driver sets ``agent.guest.on_power_off`` when it wants to hear of a power-off.
+    With ``saved``, which another agent's ``guest.save()`` gave, the guest goes on from there instead of booting. The driver
+    sets ``agent.guest.on_power_off`` when it wants to hear of a power-off.
     """
 
-    def make_agent(machine: Machinelike) -> SimulatedAgent:
-        return SimulatedAgent(make_guest(machine) if make_guest is not None else SimulatedGuest(clock))
+    def make_agent(machine: Machinelike, saved: Mapping[str, Any] | None = None) -> SimulatedAgent:
+        guest = make_guest(machine) if make_guest is not None else SimulatedGuest(clock)
+        if saved is not None:
+            guest.load(saved)
+        return SimulatedAgent(guest)
 
     return make_agent
 
@@ -241,8 +251,18 @@ class _ServedSession:
         match request:
             case {"type": "configure", "document": str(document)}:
                 guest.configure(document.encode())
+            case {"type": "renew", "document": str(document)}:
+                guest.renew(document.encode())
+            case {"type": "freeze", "timeout_ms": int(timeout_ms)} if (
+                type(timeout_ms) is int and 1 <= timeout_ms <= MAX_FREEZE_MS
+            ):
+                return {"frozen": guest.freeze(timeout_ms / 1000)}
+            case {"type": "thaw"}:
+                return {"thawed": guest.thaw()}
+            case {"type": "sync"}:
+                pass
             case {"type": "clock", "unix_ns": int(unix_ns)}:
-                guest.clock_offset_ns = unix_ns - int(guest.clock.now().timestamp() * 1_000_000) * 1000
+                guest.set_clock(unix_ns)
             case {"type": "shutdown", "grace_ms": int()}:
                 guest.shut_down()
             case {"type": "stats"}:
@@ -252,7 +272,8 @@ class _ServedSession:
                     "cpu_ms": guest.uptime_ms // 100, "uptime_ms": guest.uptime_ms,
                 }  # fmt: skip
             case _:
-                raise Refusal("malformed", f"not a request that is known: {request.get('type')!r}")
+                member = _MEMBERS.get(str(request.get("type")), "type")
+                raise Refusal("malformed", f"{member}: not as specified in a request {request.get('type')!r}")
         return {}
 
     async def _serve_logs(self, stream: Stream, opening: dict[str, Any]) -> None:

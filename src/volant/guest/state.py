@@ -15,8 +15,8 @@ class AgentState(msgspec.Struct, frozen=True, kw_only=True):
     """``since`` is when ``connected`` last changed; ``reason`` says why there is no connection, "" while there is one.
 
     What the guest said stays known while the link is down, so that a reconnect shows no flap, and goes when a guest
-    with another ``boot_id`` answers. ``workload`` and ``health`` are those of ``main``. After ``configure`` was accepted
-    ``hello`` shows the new state and digest.
+    with another ``boot_id`` answers. ``workload`` and ``health`` are those of ``main``. After ``configure`` or ``renew`` was
+    accepted ``hello`` shows the new state and digest.
     """
 
     connected: bool = False

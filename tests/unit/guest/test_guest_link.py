@@ -12,6 +12,8 @@ from volant.core.errors import GuestUnreachable, InvalidInput, NotFound, TimedOu
 from volant.guest.document import Restart, digest_document
 from volant.guest.preamble import PREAMBLE_BYTES, ZERO_SECRET, encode_answer
 from volant.guest.protocol import ExecRequest
+from volant.guest.simulated import SimulatedGuest
+from volant.guest.simulated_agent import SimulatedAgent
 
 if TYPE_CHECKING:
     from guest_world import World
@@ -193,8 +195,7 @@ async def test_another_boot_forgets_what_the_one_before_said(world: World) -> No
     world.start()
     await world.configured()
     await world.cut()
-    world.guest.boot_id = "another-boot"
-    world.guest._workload_notice = world.guest._health_notice = None
+    world.serve = SimulatedAgent(SimulatedGuest(world.clock))
     state = await world.connected()
     assert (state.workload, state.health) == (None, None)
 

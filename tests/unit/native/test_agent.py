@@ -2,78 +2,20 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import os
 import signal
 import socket
 import struct
-import subprocess
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from .agent import SECRET, SLEEP, Agent, Page, document
 from .wire import DATA, ECHO, FIN, MAGIC, RST, WINDOW, ZEROS, Ended, Host, frame, message
 
 pytestmark = pytest.mark.spawns
-
-AGENT = Path(__file__).parents[3] / "build" / "native" / os.uname().machine / "kestrel-test"
-SECRET = bytes.fromhex("ab" * 32)
-SLEEP = ["/bin/sh", "-c", "exec sleep 1000"]
-
-
-def document(argv: list[str], **members: object) -> str:
-    workload = {"name": "main", "argv": argv, "user": f"{os.getuid()}:{os.getgid()}", "env": {"PATH": "/usr/bin:/bin"}}
-    identity = {"channel_secret": SECRET.hex(), "entropy": "cd" * 64, "unix_ns": 0, "hostname": "web", "machine_id": "0" * 32}
-    return json.dumps({"version": 1, **identity, "root": {"writable": "none"}, "workloads": [{**workload, **members}]})
-
-
-class Agent:
-    """A kestrel-test that listens as QEMU's port does: one host at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(path))
-            listener.listen(4)
-            command = [os.environ.get("VOLANT_KESTREL_TEST", str(AGENT)), "--listen-fd", str(listener.fileno())]
-            self.process = subprocess.Popen(command, pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL)
-        self.hosts: list[Host] = []
-
-    def connect(self, secret: bytes = ZEROS) -> Host:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(str(self.path))
-        host = Host(connection, secret)
-        self.hosts.append(host)
-        host.hello()
-        return host
-
-    def run(self, argv: list[str], **members: object) -> Host:
-        host = self.connect()
-        assert host.request("configure", document=document(argv, **members))["ok"] == {}
-        return host
-
-    def close(self) -> None:
-        for host in self.hosts:
-            host.connection.close()
-        self.process.terminate()
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[Agent]:
-    if not AGENT.is_file() and "VOLANT_KESTREL_TEST" not in os.environ:
-        pytest.skip("kestrel-test is not built: make -C native test-agent")
-    started = Agent(tmp_path / "agent.sock")
-    yield started
-    started.close()
 
 
 def read_all(host: Host, stream: int, read: Callable[[int], Any]) -> list[Any]:
@@ -95,7 +37,7 @@ def test_hello_says_what_is(agent: Agent) -> None:
     assert hello["version"] == 1
     assert hello["state"] == "waiting"
     assert hello["config_digest"] == ""
-    assert hello["capabilities"] == ["exec", "logs", "http_probe"]
+    assert hello["capabilities"] == ["exec", "logs", "http_probe", "renew", "freeze", "sync", "clone"]
 
 
 def test_configuration_is_accepted_once_and_again_when_it_is_the_same(agent: Agent) -> None:
@@ -326,28 +268,6 @@ def test_shutdown_kills_what_does_not_end(agent: Agent) -> None:
     assert host.request("shutdown", grace_ms=50)["ok"] == {}
     assert host.wait_notice(type="workload", state="exited")["exit"] == {"signal": 9}
     assert agent.process.wait(5) == 0
-
-
-class Page(http.server.BaseHTTPRequestHandler):
-    status = 200
-
-    def do_GET(self) -> None:
-        self.send_response(type(self).status)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def page() -> Iterator[int]:
-    Page.status = 200
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
 
 
 def test_probe_follows_the_answers(agent: Agent, page: int) -> None:
