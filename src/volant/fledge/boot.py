@@ -1,6 +1,7 @@
 """The two files that bring a guest up to kestrel: the uncompressed kernel and the boot initramfs.
 
-Both depend on the kernel package, kestrel and the root's file system type alone, so builds share them.
+Both depend on the kernel, kestrel and the root's file system type alone, so builds share them. Debian's kernel brings modules
+along in the initramfs; the minimal one has everything built in.
 """
 
 from __future__ import annotations
@@ -9,27 +10,31 @@ import asyncio
 import re
 import subprocess
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from volant.core.errors import HostError
+from volant.fledge.apt import Package
 from volant.fledge.bzimage import extract_vmlinux
 from volant.fledge.cache import Cache, Workspace, derive_key
 from volant.fledge.content import FileRecord, record_file
 from volant.fledge.cpio import CpioWriter
-from volant.fledge.kernel import KernelPackage, open_kernel
+from volant.fledge.kernel import label_kernel, open_kernel
+from volant.fledge.minimal import VMLINUX, MinimalRecord, label_minimal, open_minimal
 from volant.fledge.modules import builtin_modules, index_modules, order_modules, read_depends, read_module, wanted_modules
 from volant.fledge.progress import Progress
 from volant.native import find_native
 from volant.run import spawn
 
-FORMAT = 1
+FORMAT = 2
 """Goes up when the same inputs give other files."""
 
 RECORD = "record.json"
+INITRAMFS = "boot.cpio"
 MODULES_LIST = "etc/kestrel/modules"
 KERNEL_FILE_MAX_BYTES = 256 * 1024 * 1024
 
@@ -38,19 +43,44 @@ _KERNEL = re.compile(r"\./boot/vmlinuz-(?P<release>[^/]+)")
 _MODULE = re.compile(r"\./(?:usr/)?lib/modules/(?P<release>[^/]+)/(?P<file>modules\.builtin|kernel/.*\.ko(?:\.xz)?)")
 
 
-class BootRecord(msgspec.Struct, frozen=True):
-    kernel: KernelPackage
+class BootRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``kernel`` is the package with the kernel or with its source; ``label`` says to a person which kernel that is.
+
+    ``options_sha256`` and ``tools`` are there when it was compiled here.
+    """
+
+    label: str
+    kernel: Package
     kernel_release: str
     kestrel_sha256: str
     modules: tuple[str, ...]
     vmlinux: FileRecord
     initramfs: FileRecord
+    options_sha256: str = ""
+    tools: dict[str, str] = {}
 
 
 class BootFiles(msgspec.Struct, frozen=True):
     record: BootRecord
     vmlinux: Path
     initramfs: Path
+
+
+KernelSource = Literal["debian", "minimal"]
+
+
+class KernelChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """``package`` names one of the distribution's, ``deb`` a package file: of a kernel, or of the source for a minimal one."""
+
+    source: KernelSource = "debian"
+    package: str = ""
+    deb: Path | None = None
+    jobs: int = 1
+
+
+class _Kestrel(msgspec.Struct, frozen=True):
+    content: bytes
+    sha256: str
 
 
 class _KernelFiles(msgspec.Struct):
@@ -61,32 +91,72 @@ class _KernelFiles(msgspec.Struct):
 
 
 @asynccontextmanager
-async def open_boot_files(
-    cache: Cache, *, package: str, deb: Path | None, filesystem: str, progress: Progress
-) -> AsyncIterator[BootFiles]:
+async def open_boot_files(cache: Cache, choice: KernelChoice, *, filesystem: str, progress: Progress) -> AsyncIterator[BootFiles]:
     """``vmlinux`` and ``boot.cpio`` in the cache, made when they are not there.
 
     Raises:
-        Unavailable: kestrel is not built. HostError: the package has no kernel that could boot a guest.
+        Unavailable: kestrel is not built, or nothing here compiles. HostError: the package has no kernel that could boot a guest.
     """
-    kestrel = find_native("kestrel")
-    kestrel_content = await asyncio.to_thread(kestrel.read_bytes)
-    kestrel_sha256 = (await asyncio.to_thread(record_file, kestrel)).sha256
-    async with open_kernel(cache, package, deb, progress) as (kernel, kernel_deb):
+    path = find_native("kestrel")
+    kestrel = _Kestrel(await asyncio.to_thread(path.read_bytes), (await asyncio.to_thread(record_file, path)).sha256)
+    if choice.source == "minimal":
+        opened = _open_minimal(cache, choice, kestrel, progress)
+    else:
+        opened = _open_distribution(cache, choice, kestrel, filesystem, progress)
+    async with opened as files:
+        yield files
+
+
+@asynccontextmanager
+async def _open_distribution(
+    cache: Cache, choice: KernelChoice, kestrel: _Kestrel, filesystem: str, progress: Progress
+) -> AsyncIterator[BootFiles]:
+    async with open_kernel(cache, choice.package, choice.deb, progress) as (kernel, kernel_deb):
 
         async def make(target: Path, workspace: Workspace) -> None:
             with progress.step(f"Making vmlinux and boot.cpio from {kernel.name} {kernel.version}"):
-                await asyncio.to_thread(_make, kernel, kernel_deb, kestrel_content, kestrel_sha256, filesystem, target)
+                await asyncio.to_thread(_make, kernel, kernel_deb, kestrel, filesystem, target)
 
-        key = derive_key("boot", FORMAT, kernel.sha256, kestrel_sha256, wanted_modules(filesystem))
+        key = derive_key("boot", FORMAT, kernel.sha256, kestrel.sha256, wanted_modules(filesystem))
         async with cache.entry("boot", key, make) as entry:
-            record = msgspec.json.decode((entry / RECORD).read_bytes(), type=BootRecord)
-            yield BootFiles(record, entry / "vmlinux", entry / "boot.cpio")
+            yield BootFiles(_read_record(entry), entry / VMLINUX, entry / INITRAMFS)
 
 
-def _make(kernel: KernelPackage, deb: Path, kestrel: bytes, kestrel_sha256: str, filesystem: str, target: Path) -> None:
+@asynccontextmanager
+async def _open_minimal(cache: Cache, choice: KernelChoice, kestrel: _Kestrel, progress: Progress) -> AsyncIterator[BootFiles]:
+    async with open_minimal(cache, choice.deb, progress, choice.jobs) as kernel:
+        made = kernel.record
+
+        async def make(target: Path, workspace: Workspace) -> None:
+            await asyncio.to_thread(_make_minimal, made, kestrel, target)
+
+        async with cache.entry("boot", derive_key("boot", FORMAT, "minimal", made, kestrel.sha256), make) as entry:
+            yield BootFiles(_read_record(entry), kernel.vmlinux, entry / INITRAMFS)
+
+
+def _make_minimal(made: MinimalRecord, kestrel: _Kestrel, target: Path) -> None:
+    _write_initramfs(target / INITRAMFS, kestrel, {})
+    record = BootRecord(
+        label=label_minimal(made),
+        kernel=made.source,
+        kernel_release=made.release,
+        kestrel_sha256=kestrel.sha256,
+        modules=(),
+        vmlinux=made.vmlinux,
+        initramfs=record_file(target / INITRAMFS),
+        options_sha256=made.options_sha256,
+        tools={"gcc": made.toolchain.compiler, "ld": made.toolchain.linker},
+    )
+    (target / RECORD).write_bytes(msgspec.json.encode(record))
+
+
+def _read_record(entry: Path) -> BootRecord:
+    return msgspec.json.decode((entry / RECORD).read_bytes(), type=BootRecord)
+
+
+def _make(kernel: Package, deb: Path, kestrel: _Kestrel, filesystem: str, target: Path) -> None:
     files = _read_package(deb)
-    (target / "vmlinux").write_bytes(extract_vmlinux(files.image))
+    (target / VMLINUX).write_bytes(extract_vmlinux(files.image))
     names = index_modules(files.modules)
     modules = {name: read_module(files.modules[file], file) for name, file in names.items()}
     ordered = order_modules(
@@ -96,33 +166,40 @@ def _make(kernel: KernelPackage, deb: Path, kestrel: bytes, kestrel_sha256: str,
         depends=lambda name: read_depends(modules[name]),
     )
     paths = {name: f"lib/modules/{files.release}/{names[name].removesuffix('.xz')}" for name in ordered}
-    with (target / "boot.cpio").open("wb") as stream:
+    _write_initramfs(target / INITRAMFS, kestrel, {paths[name]: modules[name] for name in ordered})
+    record = BootRecord(
+        label=label_kernel(kernel),
+        kernel=kernel,
+        kernel_release=files.release,
+        kestrel_sha256=kestrel.sha256,
+        modules=ordered,
+        vmlinux=record_file(target / VMLINUX),
+        initramfs=record_file(target / INITRAMFS),
+    )
+    (target / RECORD).write_bytes(msgspec.json.encode(record))
+
+
+def _write_initramfs(target: Path, kestrel: _Kestrel, modules: Mapping[str, bytes]) -> None:
+    """kestrel, and ``modules`` by their paths, in the order that loads them; without any there is no list of them either."""
+    with target.open("wb") as stream:
         archive = CpioWriter(stream)
         for directory in ("dev", "etc", "etc/kestrel", "mnt", "proc", "run", "sys", "tmp"):
             archive.add_directory(directory)
         # Without this node the kernel starts /init with nothing on its descriptors 0 to 2.
         archive.add_character_device("dev/console", 5, 1)
-        archive.add_file("init", kestrel, 0o755)
-        archive.add_file(MODULES_LIST, "".join(f"/{paths[name]}\n" for name in ordered).encode())
+        archive.add_file("init", kestrel.content, 0o755)
+        if modules:
+            archive.add_file(MODULES_LIST, "".join(f"/{path}\n" for path in modules).encode())
         made: set[str] = set()
-        for name in ordered:
-            parents = paths[name].split("/")[:-1]
+        for path, content in modules.items():
+            parents = path.split("/")[:-1]
             for depth in range(1, len(parents) + 1):
                 directory = "/".join(parents[:depth])
                 if directory not in made:
                     archive.add_directory(directory)
                     made.add(directory)
-            archive.add_file(paths[name], modules[name])
+            archive.add_file(path, content)
         archive.finish()
-    record = BootRecord(
-        kernel=kernel,
-        kernel_release=files.release,
-        kestrel_sha256=kestrel_sha256,
-        modules=ordered,
-        vmlinux=record_file(target / "vmlinux"),
-        initramfs=record_file(target / "boot.cpio"),
-    )
-    (target / RECORD).write_bytes(msgspec.json.encode(record))
 
 
 def _read_package(deb: Path) -> _KernelFiles:

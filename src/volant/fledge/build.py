@@ -11,11 +11,12 @@ import msgspec
 from volant import __version__
 from volant.core.errors import VolantError
 from volant.core.manifest import Manifest, Media, RootFilesystem
-from volant.fledge.boot import BootFiles, open_boot_files
+from volant.fledge.apt import Package
+from volant.fledge.boot import BootFiles, KernelChoice, open_boot_files
 from volant.fledge.cache import Cache
 from volant.fledge.content import FileRecord, record_bytes
 from volant.fledge.describe import describe_plugin, write_manifest
-from volant.fledge.kernel import KernelPackage
+from volant.fledge.minimal import count_jobs
 from volant.fledge.progress import Progress
 from volant.fledge.publish import publish
 from volant.fledge.recipe import Recipe, read_recipe
@@ -26,14 +27,19 @@ BUILD_RECORD = "build.json"
 
 
 class BuildRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What went in and what came out. It holds neither times nor paths: the same inputs give the same record."""
+    """What went in and what came out. It holds neither times nor paths: the same inputs give the same record.
+
+    ``kernel`` is the package of the kernel or of its source; ``kernel_options_sha256`` is empty unless it was compiled here.
+    """
 
     schema_version: str = "1"
     fledge: str
     name: str
     version: str
     source: SourceRecord
-    kernel: KernelPackage
+    kernel: Package
+    kernel_label: str
+    kernel_options_sha256: str = ""
     kernel_release: str
     kestrel_sha256: str
     modules: tuple[str, ...]
@@ -74,9 +80,8 @@ async def _make_parts(
 ) -> tuple[BootFiles, Root]:
     """Both parts at once, each kept open in ``stack``; the first error ends the other."""
     deb = base / recipe.kernel.deb if recipe.kernel.deb else None
-    boot_context = open_boot_files(
-        cache, package=recipe.kernel.package, deb=deb, filesystem=recipe.filesystem.type, progress=progress
-    )
+    choice = KernelChoice(source=recipe.kernel.source, package=recipe.kernel.package, deb=deb, jobs=count_jobs())
+    boot_context = open_boot_files(cache, choice, filesystem=recipe.filesystem.type, progress=progress)
     root_context = open_root(cache, recipe, base, progress)
     try:
         async with asyncio.TaskGroup() as group:
@@ -101,6 +106,7 @@ def _describe(recipe: Recipe, boot: BootFiles, root: Root) -> Manifest:
         source_name=root.name,
         source_tag=root.tag,
         image_digest=root.record.source.manifest_digest,
+        kernel_label=boot.record.label,
         kernel=Media(url="vmlinux", checksum=f"sha256:{boot.record.vmlinux.sha256}"),
         initramfs=Media(url="boot.cpio", checksum=f"sha256:{boot.record.initramfs.sha256}"),
         rootfs=RootFilesystem(
@@ -119,10 +125,12 @@ def _record(manifest: Manifest, boot: BootFiles, root: Root) -> BuildRecord:
         version=manifest.version,
         source=root.record.source,
         kernel=boot.record.kernel,
+        kernel_label=boot.record.label,
+        kernel_options_sha256=boot.record.options_sha256,
         kernel_release=boot.record.kernel_release,
         kestrel_sha256=boot.record.kestrel_sha256,
         modules=boot.record.modules,
-        tools=root.record.tools,
+        tools={**root.record.tools, **boot.record.tools},
         outputs={
             "vmlinux": boot.record.vmlinux,
             "boot.cpio": boot.record.initramfs,

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from volant import __version__
-
-if TYPE_CHECKING:
-    from volant.fledge.build import BuildRecord
+from volant.fledge.kernel_cli import kernel
+from volant.fledge.session import Session, session_options
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -24,6 +21,7 @@ Examples:
   fledge build -o out                       build ./fledge.toml into ./out
   fledge build -c examples/nginx/fledge.toml -o out
   volar plugins install "$(fledge build -c web.toml -o out)"
+  fledge kernel build                       compile the minimal kernel, for [kernel] source = "minimal"
 """
 
 
@@ -35,18 +33,17 @@ def fledge() -> None:
 @fledge.command(epilog=_EXAMPLES)
 @click.option("-c", "--config", default="fledge.toml", type=click.Path(path_type=Path), show_default=True, help="What to build.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory for the files.")
-@click.option("--cache-dir", type=click.Path(path_type=Path), help="Instead of $FLEDGE_CACHE or the user's cache directory.")
-@click.option("--no-cache", is_flag=True, help="Make everything anew and replace what was kept.")
-@click.option("--json", "as_json", is_flag=True, help="Print the build record instead of the manifest's path.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-def build(config: Path, output: Path, cache_dir: Path | None, no_cache: bool, as_json: bool, quiet: bool) -> None:
+@session_options
+def build(session: Session, config: Path, output: Path) -> None:
     """Build a plugin: kernel, initramfs, root file system and manifest.json.
 
-    The last line on stdout is the path of the manifest; progress goes to stderr.
+    The last line on stdout is the path of the manifest, with --json the build record; progress goes to stderr.
     """
-    record = _build(config, output, cache_dir, no_cache, quiet)
+    from volant.fledge.build import build as build_plugin
+
+    record = session.run(lambda cache, progress: build_plugin(config, output, cache, progress))
     manifest = output / "manifest.json"
-    if as_json:
+    if session.as_json:
         import msgspec
 
         document = {"manifest": str(manifest), **msgspec.to_builtins(record)}
@@ -55,33 +52,13 @@ def build(config: Path, output: Path, cache_dir: Path | None, no_cache: bool, as
         click.echo(manifest)
 
 
+fledge.add_command(kernel)
+
+
 @fledge.command()
 def version() -> None:
     """Print fledge's version."""
     click.echo(f"fledge {__version__}")
-
-
-def _build(config: Path, output: Path, cache_dir: Path | None, no_cache: bool, quiet: bool) -> BuildRecord:
-    import asyncio
-    import signal
-
-    from volant.fledge.build import build as build_plugin
-    from volant.fledge.cache import Cache, default_cache_directory
-    from volant.fledge.progress import Progress
-
-    async def run_build() -> BuildRecord:
-        task = asyncio.current_task()
-        assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        cache = Cache(cache_dir or default_cache_directory(), reuse=not no_cache)
-        return await build_plugin(config, output, cache, Progress(sys.stderr, quiet=quiet))
-
-    # Directories that an image only implies are made by tools that heed it.
-    os.umask(0o022)
-    try:
-        return asyncio.run(run_build())
-    except asyncio.CancelledError as error:
-        raise click.Abort from error
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -98,7 +75,8 @@ def _run(arguments: list[str] | None) -> int:
         click.echo(error.format_message(), err=True)
         return EXIT_BAD_INPUT
     except click.ClickException as error:
-        _complain(error.format_message(), "see fledge build --help")
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        _complain(error.format_message(), f"see {context.command_path if context else 'fledge'} --help")
         return EXIT_BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
         _complain("interrupted", None)

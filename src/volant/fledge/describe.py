@@ -25,6 +25,8 @@ from volant.fledge.recipe import Recipe
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_VERSION = "0.0.0"
 TITLE_LABEL = "org.opencontainers.image.title"
+KERNEL_LABEL = "volant.kernel"
+"""Which kernel the guest boots, for people: ``debian 6.1.192-2 cloud``."""
 VERSION_LABEL = "org.opencontainers.image.version"
 
 _WEB_PORTS = (80, 8080)
@@ -38,6 +40,7 @@ def describe_plugin(
     source_name: str,
     source_tag: str,
     image_digest: str,
+    kernel_label: str,
     kernel: Media,
     initramfs: Media,
     rootfs: RootFilesystem,
@@ -68,7 +71,7 @@ def describe_plugin(
             version=_choose_version(recipe, labels, source_tag),
             image=recipe.source.image,
             image_digest=image_digest,
-            labels=labels,
+            labels={**labels, KERNEL_LABEL: kernel_label},
             resources=recipe.resources,
             workload=Workload(
                 type=recipe.workload.type or ("http" if base_url else "exec"),

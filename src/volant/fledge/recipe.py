@@ -72,6 +72,9 @@ class WorkloadSection(_Section, frozen=True, kw_only=True):
 
 
 class KernelSection(_Section, frozen=True, kw_only=True):
+    """``deb`` is a package file: of a kernel, or of the source that a minimal one is compiled from."""
+
+    source: Literal["debian", "minimal"] = "debian"
     package: str = ""
     deb: str = ""
 
@@ -129,6 +132,12 @@ def parse_recipe(content: bytes) -> Recipe:
         _check_packages_are_described(recipe)
     if recipe.kernel.package and recipe.kernel.deb:
         raise InvalidInput("[kernel] has either package or deb", field="kernel")
+    if recipe.kernel.package and recipe.kernel.source == "minimal":
+        raise InvalidInput(
+            'kernel.package goes with kernel.source = "debian"',
+            field="kernel.package",
+            hint="remove it: the minimal kernel is compiled from its own source package",
+        )
     return recipe
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from volant.fledge.boot import open_boot_files
+from volant.fledge.boot import KernelChoice, open_boot_files
 from volant.fledge.cache import Cache
 from volant.fledge.progress import Progress
 from volant.hypervisor.driver import Driver
@@ -40,7 +40,7 @@ def boot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     async def fetch() -> None:
         await cache.open()
-        async with open_boot_files(cache, package="", deb=None, filesystem="erofs", progress=Progress(sys.stderr)) as files:
+        async with open_boot_files(cache, KernelChoice(), filesystem="erofs", progress=Progress(sys.stderr)) as files:
             for name, source in (("vmlinux", files.vmlinux), ("boot.cpio", files.initramfs)):
                 shutil.copyfile(source, directory / name)
                 (directory / name).chmod(0o444)

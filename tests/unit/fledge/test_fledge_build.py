@@ -73,9 +73,11 @@ def test_a_build_leaves_what_its_manifest_names(project: Path, capsys: pytest.Ca
     for medium in (manifest.boot.kernel, manifest.boot.initramfs, manifest.rootfs):
         assert medium.checksum == f"sha256:{hashlib.sha256(files[medium.url]).hexdigest()}"
     assert (manifest.name, manifest.version, manifest.workload.base_url) == ("web", "v7", "http://127.0.0.1:80")
+    assert manifest.labels == {"volant.kernel": "linux-image-test 1.0-1"}
     record = json.loads(files["build.json"])
     assert record["kernel"]["sha256"] == hashlib.sha256((project / "kernel.deb").read_bytes()).hexdigest()
     assert (record["kernel"]["name"], record["kernel"]["version"]) == ("linux-image-test", "1.0-1")
+    assert (record["kernel_label"], record["kernel_options_sha256"]) == ("linux-image-test 1.0-1", "")
     assert record["source"]["manifest_digest"] == manifest.image_digest
     assert {name: facts["size"] for name, facts in record["outputs"].items()} == {
         name: len(content) for name, content in files.items() if name != "build.json"
@@ -166,6 +168,21 @@ def test_a_kernel_that_is_none_is_refused(project: Path, capsys: pytest.CaptureF
     assert code == 2
     assert "is no Debian package" in err
     assert not (project / "out").exists()
+
+
+def test_a_kernel_is_fetched_by_itself(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["kernel", "fetch", "-q", "--deb", str(project / "kernel.deb"), "-o", str(project / "kernel")])
+
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.splitlines() == [
+        str(project / "kernel/vmlinux"),
+        "linux-image-test 1.0-1 (6.1.0-0-test)",
+        f"sha256:{hashlib.sha256(VMLINUX).hexdigest()}",
+    ]
+    files = read_files(project / "kernel")
+    assert sorted(files) == ["boot.cpio", "kernel.json", "vmlinux"]
+    assert json.loads(files["kernel.json"])["modules"][-1] == "erofs"
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

@@ -25,6 +25,16 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
         assert "fledge build -o out" in out
 
 
+@pytest.mark.parametrize("command", ["fetch", "build"])
+def test_each_kernel_command_explains_itself(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    code, out, _ = call(capsys, "kernel", command, "--help")
+
+    assert code == 0
+    assert f"fledge kernel {command} " in out
+    for option in ("--output", "--deb", "--cache-dir", "--no-cache", "--json", "--quiet"):
+        assert option in out
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "version") == (0, f"fledge {__version__}\n", "")
 
@@ -36,6 +46,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["build", "-o", "out"], "fledge.toml cannot be read"),
         (["bulid"], "No such command 'bulid'"),
         (["build", "-o", "out", "--josn"], "No such option"),
+        (["kernel", "biuld"], "No such command 'biuld'"),
+        (["kernel", "build", "--jobs", "0"], "0 is not in the range"),
     ],
 )
 def test_bad_input_is_one_line_with_a_hint_and_status_2(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from volant.core.errors import InvalidInput
 from volant.core.manifest import Manifest, Media, RootFilesystem, read_manifest
-from volant.fledge.describe import DEFAULT_PATH, describe_plugin, read_exposed, write_manifest
+from volant.fledge.describe import DEFAULT_PATH, KERNEL_LABEL, describe_plugin, read_exposed, write_manifest
 from volant.fledge.oci import ImageConfig
 from volant.fledge.recipe import parse_recipe
 
@@ -22,6 +22,7 @@ def describe(settings: dict[str, object] | None, toml: str = "", *, name: str = 
     config = None if settings is None else msgspec.convert({"config": settings}, ImageConfig)
     return describe_plugin(
         parse_recipe((HEAD + source + toml).encode()), config=config, source_name=name, source_tag=tag, image_digest=DIGEST,
+        kernel_label="debian 6.1.192-2 cloud",
         kernel=Media(url="vmlinux", checksum=DIGEST), initramfs=Media(url="boot.cpio", checksum=DIGEST),
         rootfs=RootFilesystem(url="rootfs.erofs", checksum=DIGEST),
     )  # fmt: skip
@@ -41,7 +42,12 @@ def test_everything_that_the_image_says_arrives() -> None:
     assert (manifest.workload.user, manifest.workload.workdir, manifest.workload.stop_signal) == ("1000:50", "/srv", "SIGQUIT")
     assert (manifest.workload.type, manifest.workload.base_url) == ("http", "http://127.0.0.1:8443")
     assert [(expose.port, expose.protocol) for expose in manifest.network.expose] == [(8443, "tcp"), (53, "udp")]
-    assert (manifest.name, manifest.version, manifest.labels, manifest.image_digest) == ("web", "1.2", {"a": "b"}, DIGEST)
+    assert (manifest.name, manifest.version, manifest.labels, manifest.image_digest) == (
+        "web",
+        "1.2",
+        {"a": "b", KERNEL_LABEL: "debian 6.1.192-2 cloud"},
+        DIGEST,
+    )
 
 
 def test_an_image_that_says_little_gets_the_oci_defaults() -> None:

@@ -81,6 +81,8 @@ package = "linux-image-cloud-amd64"
         (IMAGE + "[resources]\nmemory_mb = 1", "resources.memory_mb", None),
         (IMAGE + '[resources]\nmemory_mb = "1"', "resources.memory_mb", None),
         (IMAGE + '[kernel]\npackage = "a"\ndeb = "b"', "either package or deb", None),
+        (IMAGE + '[kernel]\nsource = "own"', "kernel.source", None),
+        (IMAGE + '[kernel]\nsource = "minimal"\npackage = "a"', "kernel.package goes with kernel.source", "remove it"),
         (HEAD + '[source]\npackages = ["a"]\n[plugin]\nname = "a"', "do not say what to run", "entrypoint"),
         (HEAD + '[source]\npackages = ["a"]\n[workload]\nentrypoint = ["a"]', "do not name the plugin", "name"),
     ],
@@ -90,6 +92,12 @@ def test_what_is_wrong_is_named_with_the_mend(text: str, message: str, hint: str
         parse_recipe(text.encode())
 
     assert hint is None or (caught.value.hint is not None and hint in caught.value.hint)
+
+
+def test_the_kernel_is_debians_unless_the_recipe_says_minimal() -> None:
+    assert parse_recipe(IMAGE.encode()).kernel.source == "debian"
+    minimal = parse_recipe((IMAGE + '[kernel]\nsource = "minimal"\ndeb = "linux-source.deb"\n').encode())
+    assert (minimal.kernel.source, minimal.kernel.deb) == ("minimal", "linux-source.deb")
 
 
 @given(st.binary(max_size=80))

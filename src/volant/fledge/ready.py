@@ -1,0 +1,33 @@
+"""A kernel by itself: ready in the cache, and copied out when somebody wants to see it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+
+from volant.fledge.boot import INITRAMFS, BootRecord, KernelChoice, open_boot_files
+from volant.fledge.cache import Cache
+from volant.fledge.minimal import VMLINUX
+from volant.fledge.progress import Progress
+from volant.fledge.publish import publish
+from volant.fledge.recipe import FilesystemSection
+
+KERNEL_RECORD = "kernel.json"
+
+
+async def ready_kernel(choice: KernelChoice, output: Path | None, cache: Cache, progress: Progress) -> tuple[Path, BootRecord]:
+    """See that the kernel and its initramfs are there, in ``output`` too when it is given. Returns where vmlinux is.
+
+    Raises:
+        VolantError: they cannot be had; each kind as ``open_boot_files`` says.
+    """
+    await cache.open()
+    async with open_boot_files(cache, choice, filesystem=FilesystemSection().type, progress=progress) as boot:
+        if output is None:
+            return boot.vmlinux, boot.record
+        files = {VMLINUX: (boot.vmlinux, boot.record.vmlinux), INITRAMFS: (boot.initramfs, boot.record.initramfs)}
+        document = msgspec.json.format(msgspec.json.encode(boot.record), indent=2) + b"\n"
+        await asyncio.to_thread(publish, output, files, {KERNEL_RECORD: document}, KERNEL_RECORD)
+    return output / VMLINUX, boot.record
