@@ -28,9 +28,12 @@ class BlockDevice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NetworkDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """``device_mac`` is what the guest's device still has when it was restored from another machine's; empty otherwise."""
+
     mac: str
     tap: str
     bus: int
+    device_mac: str = ""
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +45,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     slot: int
     hypervisor: str
     hypervisor_version: str = ""
+    hypervisor_build: str = ""
+    """The package that the hypervisor came in: what decides whether it reads what it once saved."""
     machine_type: str = ""
     accelerator: Accelerator = "tcg"
     cpu_model: str = ""
@@ -52,6 +57,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     kernel_cmdline: str
     disks: tuple[BlockDevice, ...] = ()
     networks: tuple[NetworkDevice, ...] = ()
+    base: str = ""
+    """The key of the template that its memory is a copy-on-write copy of; empty when its memory is all its own."""
 
     @property
     def host_uid(self) -> int:

@@ -9,30 +9,42 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-from collections.abc import Awaitable, Callable
-from typing import Literal, Protocol, cast
+from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
 
 import msgspec
 
 from volant.core.clock import Clock
-from volant.core.errors import GuestUnreachable, WrongState
+from volant.core.errors import GuestUnreachable, Unavailable, WrongState
 from volant.core.ids import Uid
-from volant.hypervisor.driver import Capability, Ending, Instance
+from volant.hypervisor.driver import SAVED, Capability, Ending, Instance, MemoryUse, NotRestorable, RunState, Saved
 from volant.hypervisor.machine import Files, Machine, Unit
 from volant.hypervisor.record import read_record, write_record
 
 FIRST_PID = 100_000
+GUEST = "guest.json"
+ALL_CAPABILITIES = frozenset({Capability.PAUSE, Capability.SNAPSHOT, Capability.SHARED_MEMORY, Capability.RESTORE_IN_PLACE})
 VERSION = "1"
 
 ServeAgent = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-AgentFactory = Callable[[Machine], ServeAgent]
-Step = Literal["launching", "locked", "recorded", "started"]
+Step = Literal["launching", "locked", "recorded", "started", "pausing", "saving", "saved", "resuming"]
 Fault = Callable[[Step, Machine], None]
-"""Called at every step of a launch; what it raises fails the launch there. ``started`` comes after the process runs."""
+"""Called at every step of a launch, or a restore, and of saving; what it raises fails that there. ``started`` comes after the
+process runs."""
+
+
+class AgentFactory(Protocol):
+    """Makes what serves connections to a machine's agent; with ``saved``, that goes on from what its guest saved once."""
+
+    def __call__(self, machine: Machine, saved: Mapping[str, Any] | None = None) -> ServeAgent: ...
 
 
 class PoweredGuest(Protocol):
     on_power_off: Callable[[], None] | None
+
+    def save(self) -> dict[str, Any]: ...
 
 
 class SimulatedProcess:
@@ -44,6 +56,7 @@ class SimulatedProcess:
         self.started_at = started_at
         self.serve_agent = serve_agent
         self.is_gone = False
+        self.is_paused = False
         self.ending: Ending | None = None
         self.ended = asyncio.Event()
         self.serving: set[asyncio.Task[None]] = set()
@@ -91,22 +104,22 @@ class SimulatedHost:
         """The latest process of a VM, gone or not."""
         return self._processes.get(uid)
 
-    async def start(self, unit: Unit, machine: Machine) -> SimulatedProcess:
-        """As Driver.launch."""
-        self._check_fault("launching", machine)
+    async def start(self, unit: Unit, machine: Machine, saved: Mapping[str, Any] | None = None) -> SimulatedProcess:
+        """As Driver.launch; with ``saved`` as Driver.restore."""
+        self.check_fault("launching", machine)
         if self.is_locked(unit.uid):
             raise WrongState("something runs there already", hint="stop it first")
         self._locked.add(unit.uid)
         machine_file = unit.state / "machine.json"
         self._processes.pop(unit.uid, None)
         try:
-            self._check_fault("locked", machine)
+            self.check_fault("locked", machine)
             write_record(machine_file, machine)
-            self._check_fault("recorded", machine)
+            self.check_fault("recorded", machine)
             await self.clock.sleep(self.launch_delay_s)
-            process = self._run(machine)
+            process = self._run(machine, saved)
             try:
-                self._check_fault("started", machine)
+                self.check_fault("started", machine)
             except BaseException:
                 process.end(Ending(kind="killed", message="its launch failed"), is_gone=True)
                 raise
@@ -148,9 +161,14 @@ class SimulatedHost:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _run(self, machine: Machine) -> SimulatedProcess:
-        serve_agent = self.agent_factory(machine) if self.agent_factory is not None else None
+    def check_fault(self, step: Step, machine: Machine) -> None:
+        if self.fault is not None:
+            self.fault(step, machine)
+
+    def _run(self, machine: Machine, saved: Mapping[str, Any] | None) -> SimulatedProcess:
+        serve_agent = self.agent_factory(machine, saved) if self.agent_factory is not None else None
         process = SimulatedProcess(machine, next(self._pids), self.clock.now().timestamp(), serve_agent)
+        process.is_paused = saved is not None
         self._processes[machine.uid] = process
         guest = cast("PoweredGuest | None", getattr(serve_agent, "guest", None))
         if guest is not None and hasattr(guest, "on_power_off"):
@@ -163,15 +181,12 @@ class SimulatedHost:
             raise WrongState("nothing runs there")
         return process
 
-    def _check_fault(self, step: Step, machine: Machine) -> None:
-        if self.fault is not None:
-            self.fault(step, machine)
-
 
 class SimulatedInstance:
     """Implements ``Instance``."""
 
-    def __init__(self, process: SimulatedProcess) -> None:
+    def __init__(self, host: SimulatedHost, process: SimulatedProcess) -> None:
+        self._host = host
         self._process = process
 
     @property
@@ -197,6 +212,8 @@ class SimulatedInstance:
             raise GuestUnreachable("the VM process has ended")
         if process.serve_agent is None:
             raise GuestUnreachable("this simulated guest has no agent")
+        if process.is_paused:
+            raise GuestUnreachable("the guest is paused")
         ours, theirs = socket.socketpair()
         connection = await asyncio.open_connection(sock=ours)
         reader, writer = await asyncio.open_connection(sock=theirs)
@@ -206,19 +223,64 @@ class SimulatedInstance:
         task.add_done_callback(process.serving.discard)
         return connection
 
+    async def query_state(self) -> RunState:
+        if self._process.ending is not None:
+            return "ended"
+        return "paused" if self._process.is_paused else "running"
+
+    async def pause(self) -> None:
+        self._check_alive()
+        self._host.check_fault("pausing", self.machine)
+        self._process.is_paused = True
+        # A guest that stands still serves nobody, and its host ends the connections before it is saved.
+        await self._end_serving()
+
+    async def resume(self) -> None:
+        self._check_alive()
+        self._host.check_fault("resuming", self.machine)
+        self._process.is_paused = False
+
+    async def save(self, directory: Path) -> Saved:
+        self._check_alive()
+        if not self._process.is_paused:
+            raise WrongState("the guest runs")
+        self._host.check_fault("saving", self.machine)
+        guest = cast("PoweredGuest | None", getattr(self._process.serve_agent, "guest", None))
+        write_record(directory / GUEST, {} if guest is None else guest.save())
+        size = (directory / GUEST).stat().st_size
+        saved = Saved(machine=self.machine, is_whole=not self.machine.base, memory_bytes=size, state_bytes=0)
+        write_record(directory / SAVED, saved)
+        self._host.check_fault("saved", self.machine)
+        return saved
+
+    async def measure_memory(self) -> MemoryUse:
+        if self._process.is_gone:
+            raise Unavailable("the VM process is gone")
+        return MemoryUse(guest_private_bytes=0, guest_shared_bytes=0, private_bytes=0, shared_bytes=0, cpu_s=0.0)
+
     async def destroy(self) -> None:
         self._process.end(Ending(kind="killed", message="the VM process was ended by volantd"), is_gone=True)
-        await asyncio.gather(*self._process.serving, return_exceptions=True)
+        await self._end_serving()
 
     async def close(self) -> None:
         """Nothing is held."""
+
+    async def _end_serving(self) -> None:
+        for task in self._process.serving:
+            task.cancel()
+        await asyncio.gather(*self._process.serving, return_exceptions=True)
+
+    def _check_alive(self) -> None:
+        if self._process.ending is not None:
+            raise WrongState("the guest has ended")
 
 
 class SimulatedDriver:
     """Implements ``Driver`` on ``host``. A new driver on the same host stands for a volantd that was started again."""
 
-    def __init__(self, host: SimulatedHost) -> None:
+    def __init__(self, host: SimulatedHost, *, capabilities: AbstractSet[Capability] = ALL_CAPABILITIES) -> None:
         self._host = host
+        self._capabilities = frozenset(capabilities)
 
     @property
     def name(self) -> str:
@@ -230,25 +292,43 @@ class SimulatedDriver:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        return frozenset()
+        return self._capabilities
 
     async def resolve(self, machine: Machine) -> Machine:
         return msgspec.structs.replace(
             machine,
             hypervisor=self.name,
             hypervisor_version=VERSION,
+            hypervisor_build=VERSION,
             machine_type="simulated",
             accelerator="none",
             cpu_model="simulated",
         )
 
     async def launch(self, unit: Unit, machine: Machine, files: Files) -> Instance:
-        return SimulatedInstance(await self._host.start(unit, machine))
+        return SimulatedInstance(self._host, await self._host.start(unit, machine))
+
+    async def restore(self, unit: Unit, machine: Machine, files: Files, saved: Path, base: Path | None = None) -> Instance:
+        record = read_record(saved / SAVED, Saved)
+        guest = read_record(saved / GUEST, dict[str, Any])
+        if record is None or guest is None:
+            raise NotRestorable(f"nothing that was saved lies in {saved}")
+        if (record.machine.memory_mib, record.machine.cpu_cores) != (machine.memory_mib, machine.cpu_cores):
+            raise NotRestorable("it was saved of a machine of another shape")
+        if not record.is_whole and record.machine.base != machine.base:
+            raise NotRestorable("the memory that it stands on is another")
+        return SimulatedInstance(self._host, await self._host.start(unit, machine, guest))
+
+    def is_base_held(self, key: str) -> bool:
+        return False
+
+    async def release_bases(self, keep: AbstractSet[str]) -> None:
+        """Nothing is held."""
 
     async def adopt(self, unit: Unit) -> Instance | Ending | None:
         process = self._host.find(unit.uid)
         if process is not None and not process.is_gone:
-            return SimulatedInstance(process)
+            return SimulatedInstance(self._host, process)
         if read_record(unit.state / "machine.json", Machine) is None:
             return None
         return process.ending if process is not None else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ MKFS_TIMEOUT_S = 120.0
 SMALLEST_JOURNAL_MIB = 4
 LARGEST_JOURNAL_MIB = 64
 
+FICLONE = 0x40049409
+"""linux/fs.h: make two files share their blocks until one is written."""
+
 
 class Disks(Protocol):
     async def ensure_disk(self, path: Path, size_mib: int) -> None:
@@ -30,6 +34,17 @@ class Disks(Protocol):
 
         Raises:
             InvalidInput: the disk that is there is larger. DiskFull: the host has no room. HostError: it refuses.
+        """
+        ...
+
+    async def copy_disk(self, source: Path, path: Path) -> int:
+        """Make a disk at ``path`` with the content of ``source``, which nobody writes to meanwhile; replace one that is there.
+        Return the bytes that it takes. Shares blocks where the file system can, and copies only what was written elsewhere.
+
+        When this raises, or the host dies meanwhile, what was at ``path`` before still is.
+
+        Raises:
+            NotFound: there is no ``source``. DiskFull, HostError.
         """
         ...
 
@@ -61,8 +76,8 @@ async def make_ext4(path: Path) -> None:
 
 
 class HostDisks:
-    """Implements Disks. ``before`` is called with each step's name before it and may raise: create, format, sync, rename,
-    grow, open, remove."""
+    """Implements Disks. ``before`` is called with each step's name before it and may raise: create, format, copy, sync,
+    rename, grow, open, remove."""
 
     def __init__(
         self,
@@ -92,6 +107,26 @@ class HostDisks:
             elif have < size_mib * MIB:
                 self.before("grow")
                 os.truncate(path, size_mib * MIB)
+
+    async def copy_disk(self, source: Path, path: Path) -> int:
+        if _measure(source) is None:
+            raise NotFound(f"there is no disk {source}")
+        unfinished = _unfinished(path)
+        with _explain(path, (_measure(source) or 0) // MIB):
+            unfinished.unlink(missing_ok=True)
+            try:
+                self.before("copy")
+                await asyncio.to_thread(copy_sparse, source, unfinished)
+                self.before("sync")
+                if self._durable:
+                    await asyncio.to_thread(_sync, unfinished, os.O_RDWR)
+                self.before("rename")
+                unfinished.rename(path)
+                if self._durable:
+                    await asyncio.to_thread(_sync, path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            finally:
+                unfinished.unlink(missing_ok=True)
+            return _measure_blocks(path)
 
     async def open_disk(self, path: Path) -> int:
         self.before("open")
@@ -138,12 +173,58 @@ def _measure(path: Path) -> int | None:
         return None
 
 
+def _measure_blocks(path: Path) -> int:
+    return path.stat().st_blocks * 512
+
+
 def _create_sparse(path: Path, size_bytes: int) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         os.ftruncate(descriptor, size_bytes)
     finally:
         os.close(descriptor)
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """A copy that takes no more room than ``source``: its blocks are shared, or its holes stay holes. Raises OSError."""
+    reading = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        writing = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            if not _share_blocks(reading, writing):
+                _copy_data(reading, writing)
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+
+
+def _share_blocks(source: int, target: int) -> bool:
+    try:
+        fcntl.ioctl(target, FICLONE, source)
+    except OSError:
+        return False  # most file systems cannot; what the others say is said by the copy, too
+    return True
+
+
+def _copy_data(source: int, target: int) -> None:
+    size = os.fstat(source).st_size
+    os.ftruncate(target, size)
+    at = 0
+    while at < size:
+        try:
+            begin = os.lseek(source, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            raise
+        end = os.lseek(source, begin, os.SEEK_HOLE)
+        while begin < end:
+            copied = os.copy_file_range(source, target, end - begin, begin, begin)
+            if copied == 0:
+                raise OSError(errno.EIO, "the disk became shorter")
+            begin += copied
+        at = end
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -38,11 +38,15 @@ class Host(ABC):
 
     def make_unit(self) -> Unit:
         uid = new_uid()
-        # A path far too long for a socket's address.
+        # The path of the sockets is far too long for a socket's address.
         unit = Unit(uid=uid, state=self.place / "vms" / uid, sockets=self.place / ("long" * 30) / uid)
         for directory in (unit.state, unit.sockets):
             directory.mkdir(mode=0o700, parents=True)
         return unit
+
+    def unit_of(self, machine: Machine) -> Unit:
+        """The unit that ``machine`` runs in."""
+        return Unit(uid=machine.uid, state=self.place / "vms" / machine.uid, sockets=self.place / ("long" * 30) / machine.uid)
 
     def make_machine(self, unit: Unit, **changes: object) -> Machine:
         machine = Machine(
@@ -106,7 +110,7 @@ class SimulatedSide(Host):
     def __init__(self, place: Path) -> None:
         super().__init__(place)
         self._is_broken = False
-        self.host = SimulatedHost(HostClock(), agent_factory=lambda _: answer_preamble, fault=self._fail)
+        self.host = SimulatedHost(HostClock(), agent_factory=lambda machine, saved=None: answer_preamble, fault=self._fail)
 
     @property
     def name(self) -> str:
@@ -199,9 +203,13 @@ async def reach_guest(instance: Instance) -> tuple[asyncio.StreamReader, asyncio
     """A connection to the agent that has answered a preamble (docs/guest-protocol.md, section 2)."""
     async with asyncio.timeout(PATIENCE_S):
         reader, writer = await instance.connect_agent()
-        nonce = os.urandom(16)
-        writer.write(ASK + nonce)
-        await reader.readuntil(ANSWER + nonce)
+        try:
+            nonce = os.urandom(16)
+            writer.write(ASK + nonce)
+            await reader.readuntil(ANSWER + nonce)
+        except BaseException:
+            writer.transport.abort()
+            raise
     return reader, writer
 
 

@@ -76,7 +76,8 @@ def test_the_process_has_what_it_was_given_and_no_more(instance: Instance, qemu:
     targets = {os.readlink(entry) for entry in Path(f"/proc/{instance.pid}/fd").iterdir()}
     files = {target for target in targets if target.startswith("/")}
     disks = {str(qemu.place / f"{disk.serial}.img") for disk in DISKS}
-    assert files == {"/dev/null", str(qemu.boot / "vmlinux"), str(qemu.boot / "boot.cpio"), *disks}
+    memory = "/memfd:volant-guest (deleted)"
+    assert files == {"/dev/null", memory, str(qemu.boot / "vmlinux"), str(qemu.boot / "boot.cpio"), *disks}
     kinds = {target.split(":")[0] for target in targets - files}
     assert kinds <= {"pipe", "socket", "anon_inode"}
     # Two listeners, the console, the monitor's connection.

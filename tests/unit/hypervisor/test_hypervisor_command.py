@@ -31,8 +31,9 @@ MACHINE = Machine(
     networks=(NetworkDevice(mac="52:54:00:00:00:01", tap="vt0", bus=2),),
 )
 DESCRIPTORS = Descriptors(
-    kernel=10, initramfs=11, disks={"rootfs": 12, "disk": 13}, taps={"vt0": 14}, qmp=15, agent=16, console=17
+    kernel=10, initramfs=11, disks={"rootfs": 12, "disk": 13}, taps={"vt0": 14}, qmp=15, agent=16, console=17, memory=18
 )
+RESTORED = msgspec.structs.replace(DESCRIPTORS, kernel=-1, initramfs=-1)
 
 
 def values_of(words: list[str], option: str) -> list[str]:
@@ -53,7 +54,8 @@ def test_files_sockets_and_taps_are_named_by_descriptor_alone() -> None:
 
 
 def test_every_descriptor_is_listed_for_the_holder() -> None:
-    assert sorted(DESCRIPTORS.all) == list(range(10, 18))
+    assert sorted(DESCRIPTORS.all) == list(range(10, 19))
+    assert sorted(RESTORED.all) == list(range(12, 19))
 
 
 def test_devices_stand_in_their_places() -> None:
@@ -90,6 +92,22 @@ def test_the_accelerator_is_what_was_resolved() -> None:
     proven = msgspec.structs.replace(MACHINE, accelerator="kvm", cpu_model="host")
     words = build_command(proven, DESCRIPTORS)
     assert (values_of(words, "-accel"), values_of(words, "-cpu")) == (["kvm"], ["host"])
+
+
+def test_what_is_restored_has_no_kernel_and_waits_for_its_state() -> None:
+    words = build_command(MACHINE, RESTORED)
+    assert not {"-kernel", "-initrd", "-append"} & set(words)
+    assert values_of(words, "-incoming") == ["defer"]
+    assert "-S" in words and "migration.send-configuration=off" in values_of(words, "-global")
+    assert "-incoming" not in build_command(MACHINE, DESCRIPTORS)
+
+
+def test_memory_is_the_guests_own_unless_it_stands_on_a_base() -> None:
+    (own,) = [value for value in values_of(build_command(MACHINE, DESCRIPTORS), "-object") if "memory-backend" in value]
+    assert "mem-path=/proc/self/fd/18" in own and "size=256M" in own and own.endswith("share=on")
+    clone = msgspec.structs.replace(MACHINE, base="c" * 64)
+    (private,) = [value for value in values_of(build_command(clone, RESTORED), "-object") if "memory-backend" in value]
+    assert private.endswith("share=off")
 
 
 @pytest.mark.parametrize("bus", [0, 1, 6, 7, 8, -1])

@@ -85,7 +85,7 @@ async def test_a_launch_that_is_cancelled_leaves_nothing(unit: Unit) -> None:
 
 async def test_a_guest_that_powers_off_is_heard(unit: Unit) -> None:
     guest = SimpleNamespace(on_power_off=None)
-    host = SimulatedHost(SimulatedClock(), agent_factory=lambda _: SimpleNamespace(guest=guest))  # type: ignore[arg-type, return-value]  # never called here
+    host = SimulatedHost(SimulatedClock(), agent_factory=lambda machine, saved=None: SimpleNamespace(guest=guest))  # type: ignore[arg-type, return-value]  # never called here
     instance = await launch(host, unit)
     guest.on_power_off()
     assert (await instance.wait_ended()).kind == "powered_off"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from volant.core.errors import HostError
+from volant.core.errors import HostError, Unavailable
 from volant.hypervisor.driver import Ending
 from volant.hypervisor.machine import Machine, Unit
 from volant.hypervisor.qemu.ending import EXIT, MACHINE, PROCESS, explain_exit, read_ending
@@ -31,7 +31,7 @@ async def adopt(unit: Unit) -> QemuInstance | Ending | None:
             while is_locked(unit.state):
                 instance = _find(unit, machine)
                 if instance is not None:
-                    return instance
+                    return await _keep(unit, instance)
                 await asyncio.sleep(LOOK_PERIOD_S)
     except TimeoutError as error:
         raise HostError(
@@ -39,6 +39,23 @@ async def adopt(unit: Unit) -> QemuInstance | Ending | None:
             hint=f"find out who holds it with: fuser -v {unit.state}/lock",
         ) from error
     return await _explain(unit, machine)
+
+
+async def _keep(unit: Unit, instance: QemuInstance) -> QemuInstance | Ending:
+    """``instance``, unless it still waits for the state that an earlier volantd was about to give it."""
+    monitor = Monitor(unit.sockets)
+    try:
+        is_loading = await monitor.query_status() == "inmigrate"
+    except (Unavailable, HostError):
+        # Whether it answers is for its watcher to find out; a busy one is no reason to end it.
+        is_loading = False
+    finally:
+        await monitor.close()
+    if not is_loading:
+        return instance
+    await instance.destroy()
+    await instance.close()
+    return Ending(kind="lost", message="volantd ended while it was being restored")
 
 
 def _find(unit: Unit, machine: Machine) -> QemuInstance | None:

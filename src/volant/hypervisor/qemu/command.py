@@ -17,10 +17,14 @@ RNG_BUS = 7
 """Of the eight virtio-mmio transports that every microvm has, disks and networks take the first six."""
 
 _MACHINE_OPTIONS = (
-    "acpi=on,ioapic2=off,pcie=off,usb=off,isa-serial=on,pic=on,pit=on,rtc=on,auto-kernel-cmdline=off,dump-guest-core=off"
+    "acpi=on,ioapic2=off,pcie=off,usb=off,isa-serial=on,pic=on,pit=on,rtc=on,auto-kernel-cmdline=off,dump-guest-core=off,"
+    "memory-backend=ram,suppress-vmdesc=on"
 )
 # Without ACPI a guest cannot power off: its kernel halts and nobody hears of it. With the second I/O APIC the interrupt of the
 # first transport never reaches Linux, and whatever sits there hangs at its first request.
+
+_RESTORED = ("-incoming", "defer", "-S", "-global", "migration.send-configuration=off")
+# What was saved is the devices alone, without the frame that a migration has around them (save.py).
 
 CPU_MODELS = {"kvm": "host", "tcg": "max"}
 
@@ -29,7 +33,9 @@ class Descriptors(msgspec.Struct, frozen=True, kw_only=True):
     """What the VM process inherits, by number. ``disks`` by serial, ``taps`` by name."""
 
     kernel: int
+    """-1, as ``initramfs``, for a machine that is restored."""
     initramfs: int
+    memory: int
     disks: dict[str, int]
     taps: dict[str, int]
     qmp: int
@@ -40,13 +46,14 @@ class Descriptors(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def all(self) -> tuple[int, ...]:
+        boot = () if self.kernel < 0 else (self.kernel, self.initramfs)
         return (
-            self.kernel, self.initramfs, *self.disks.values(), *self.taps.values(), self.qmp, self.agent, self.console,
+            *boot, self.memory, *self.disks.values(), *self.taps.values(), self.qmp, self.agent, self.console,
         )  # fmt: skip
 
 
 def build_command(machine: Machine, descriptors: Descriptors, binary: str = BINARY) -> list[str]:
-    """The words to execute.
+    """The words to execute: to boot, or without a kernel to wait for the state of a machine that was saved.
 
     Raises:
         ValueError: two devices of ``machine`` claim one place.
@@ -59,13 +66,14 @@ def build_command(machine: Machine, descriptors: Descriptors, binary: str = BINA
         "-no-user-config", "-nodefaults", "-display", "none",
         "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         "-machine", f"{machine.machine_type},{_MACHINE_OPTIONS}",
+        "-object",
+        f"memory-backend-file,id=ram,size={machine.memory_mib}M,mem-path=/proc/self/fd/{descriptors.memory},"
+        f"share={'off' if machine.base else 'on'}",
         "-accel", "kvm" if machine.accelerator == "kvm" else "tcg,thread=multi",
         "-cpu", machine.cpu_model,
         "-smp", f"cpus={machine.cpu_cores},sockets=1,cores={machine.cpu_cores},threads=1",
         "-m", f"size={machine.memory_mib}M",
-        "-kernel", f"/proc/self/fd/{descriptors.kernel}",
-        "-initrd", f"/proc/self/fd/{descriptors.initramfs}",
-        "-append", machine.kernel_cmdline,
+        *(_RESTORED if descriptors.kernel < 0 else _describe_boot(machine, descriptors)),
         # A guest that ends leaves the process paused, so that a volantd that was away can still tell how it ended.
         "-action", "shutdown=pause,reboot=shutdown,panic=shutdown",
         "-global", "virtio-mmio.force-legacy=false",
@@ -97,6 +105,14 @@ def build_kernel_cmdline(accelerator: str, tsc_khz: int | None, extra: str) -> s
         if tsc_khz is not None:
             words.append(f"tsc_early_khz={tsc_khz}")
     return " ".join([*words, *extra.split()])
+
+
+def _describe_boot(machine: Machine, descriptors: Descriptors) -> list[str]:
+    return [
+        "-kernel", f"/proc/self/fd/{descriptors.kernel}",
+        "-initrd", f"/proc/self/fd/{descriptors.initramfs}",
+        "-append", machine.kernel_cmdline,
+    ]  # fmt: skip
 
 
 def _describe_disk(disk: BlockDevice, number: int, descriptor: int) -> list[str]:

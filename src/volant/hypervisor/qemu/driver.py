@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +18,12 @@ from volant.hypervisor.driver import Capability, Ending, Instance
 from volant.hypervisor.machine import Accelerator, Files, Machine, Unit
 from volant.hypervisor.qemu.adopt import adopt
 from volant.hypervisor.qemu.command import BINARY, CPU_MODELS, MACHINE_TYPE, build_kernel_cmdline
+from volant.hypervisor.qemu.instance import QemuInstance
 from volant.hypervisor.qemu.kvm import find_kvm_access
-from volant.hypervisor.qemu.launch import Launcher
+from volant.hypervisor.qemu.launch import Launcher, Saving
+from volant.hypervisor.qemu.memory import Bases
 from volant.hypervisor.qemu.proof import Prover
+from volant.hypervisor.qemu.save import read_saved
 from volant.hypervisor.qemu.tsc import measure_tsc
 from volant.native import find_native
 from volant.run import run
@@ -25,7 +31,7 @@ from volant.run import run
 Accelerators = Literal["auto", "kvm", "tcg"]
 
 VERSION_TIMEOUT_S = 10.0
-_VERSION = re.compile(r"version (\d+(?:\.\d+)+)")
+_VERSION = re.compile(r"version (\d+(?:\.\d+)+)(?: \(([^)\n]{1,200})\))?")
 
 
 class QemuDescription(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,9 +45,18 @@ class QemuDriver:
     """Implements ``Driver``. Made by ``open_qemu``."""
 
     def __init__(
-        self, *, version: str, launcher: Launcher, prover: Prover, cache_dir: Path, accelerator: Accelerators = "auto"
+        self,
+        *,
+        version: str,
+        build: str,
+        launcher: Launcher,
+        prover: Prover,
+        cache_dir: Path,
+        accelerator: Accelerators = "auto",
     ) -> None:
         self._version = version
+        self._build = build
+        self._bases = Bases()
         self._launcher = launcher
         self._prover = prover
         self._cache_dir = cache_dir
@@ -57,7 +72,7 @@ class QemuDriver:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        return frozenset()
+        return frozenset({Capability.PAUSE, Capability.SNAPSHOT, Capability.SHARED_MEMORY, Capability.RESTORE_IN_PLACE})
 
     async def resolve(self, machine: Machine) -> Machine:
         """As ``Driver.resolve``; the first one of a kernel under ``auto`` waits for the proof of KVM (proof.py).
@@ -74,6 +89,7 @@ class QemuDriver:
             machine,
             hypervisor=self.name,
             hypervisor_version=self._version,
+            hypervisor_build=self._build,
             machine_type=MACHINE_TYPE,
             accelerator=accelerator,
             cpu_model=CPU_MODELS[accelerator],
@@ -83,8 +99,27 @@ class QemuDriver:
     async def launch(self, unit: Unit, machine: Machine, files: Files) -> Instance:
         return await self._launcher.launch(unit, machine, files)
 
+    async def restore(self, unit: Unit, machine: Machine, files: Files, saved: Path, base: Path | None = None) -> Instance:
+        await asyncio.to_thread(read_saved, saved, machine)
+        if not machine.base:
+            return await self._launcher.launch(unit, machine, files, Saving(saved))
+        memory = await self._bases.open(machine.base, base or saved, machine.memory_mib)
+        try:
+            return await self._launcher.launch(unit, machine, files, Saving(saved, memory))
+        finally:
+            os.close(memory)
+
+    def is_base_held(self, key: str) -> bool:
+        return self._bases.is_held(key)
+
+    async def release_bases(self, keep: AbstractSet[str]) -> None:
+        self._bases.release(keep)
+
     async def adopt(self, unit: Unit) -> Instance | Ending | None:
-        return await adopt(unit)
+        found = await adopt(unit)
+        if isinstance(found, QemuInstance) and found.machine.base:
+            self._bases.adopt(found.machine.base, found.pid)
+        return found
 
     async def describe(self) -> QemuDescription:
         """What is known now; proves nothing."""
@@ -136,10 +171,12 @@ async def open_qemu(
     Raises:
         Unavailable: QEMU or the holder is missing.
     """
-    version = await _read_version(binary)
+    version, build = await _read_version(binary)
     launcher = Launcher(holder=find_native("holder"), binary=binary, kvm_group=find_kvm_access().group)
     prover = Prover(launcher, version, cache_dir, open_artifact)
-    return QemuDriver(version=version, launcher=launcher, prover=prover, cache_dir=cache_dir, accelerator=accelerator)
+    return QemuDriver(
+        version=version, build=build, launcher=launcher, prover=prover, cache_dir=cache_dir, accelerator=accelerator
+    )
 
 
 def _make_directory(directory: Path) -> None:
@@ -149,7 +186,8 @@ def _make_directory(directory: Path) -> None:
         raise HostError(f"{directory} cannot be made: {error.strerror}") from error
 
 
-async def _read_version(binary: str) -> str:
+async def _read_version(binary: str) -> tuple[str, str]:
+    """The version, and the package's own name for it."""
     try:
         answer = await run([binary, "-version"], timeout_s=VERSION_TIMEOUT_S)
     except CommandFailed as error:
@@ -157,4 +195,4 @@ async def _read_version(binary: str) -> str:
     found = _VERSION.search(answer.text)
     if found is None:
         raise Unavailable(f"{binary} does not say which version it is", hint="apt-get install qemu-system-x86")
-    return found[1]
+    return found[1], (found[2] or found[1]).strip()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 
-from volant.core.errors import GuestUnreachable, HostError
-from volant.hypervisor.driver import Ending
+from volant.core.errors import GuestUnreachable, HostError, WrongState
+from volant.hypervisor.driver import Ending, MemoryUse, RunState, Saved
 from volant.hypervisor.machine import Machine, Unit
+from volant.hypervisor.qemu.account import measure_memory
 from volant.hypervisor.qemu.ending import explain_death, explain_stop, read_ending, write_ending
-from volant.hypervisor.qemu.monitor import Monitor, Stop
+from volant.hypervisor.qemu.monitor import ENDED_STATES, Monitor, Stop
 from volant.hypervisor.qemu.process import Process
+from volant.hypervisor.qemu.save import save_machine
 from volant.hypervisor.qemu.socket import AGENT, connect_socket, remove_sockets
 
 CONNECT_TIMEOUT_S = 1.0
@@ -62,6 +65,26 @@ class QemuInstance:
         except (OSError, TimeoutError) as error:
             raise GuestUnreachable(f"the VM process does not accept a connection to the agent: {error}") from error
 
+    async def query_state(self) -> RunState:
+        if self._ending is not None or self._process.is_dead:
+            return "ended"
+        status = await self._monitor.query_status()
+        if status in ENDED_STATES:
+            return "ended"
+        return "running" if status == "running" else "paused"
+
+    async def pause(self) -> None:
+        await self._command("stop")
+
+    async def resume(self) -> None:
+        await self._command("cont")
+
+    async def save(self, directory: Path) -> Saved:
+        return await save_machine(self._machine, self._process, self._monitor, directory)
+
+    async def measure_memory(self) -> MemoryUse:
+        return await asyncio.to_thread(measure_memory, self._process.pid)
+
     async def destroy(self) -> None:
         if self._ending is None and not self._process.is_dead:
             self._is_killed = True
@@ -81,6 +104,11 @@ class QemuInstance:
         await self._monitor.close()
         self._process.close()
         self._holder.close()
+
+    async def _command(self, command: str) -> None:
+        if self._ending is not None or self._process.is_dead:
+            raise WrongState("the guest has ended")
+        await self._monitor.execute(command)
 
     async def _watch(self) -> Ending:
         stopped: list[Stop] = []

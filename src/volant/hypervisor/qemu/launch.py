@@ -20,8 +20,11 @@ from volant.hypervisor.qemu.command import BINARY, Descriptors, build_command
 from volant.hypervisor.qemu.ending import ENDING, EXIT, MACHINE, PROCESS, QEMU_LOG, read_tail
 from volant.hypervisor.qemu.instance import KILLED_S, QemuInstance
 from volant.hypervisor.qemu.lock import take_lock
+from volant.hypervisor.qemu.memory import OWN, create_memory
 from volant.hypervisor.qemu.monitor import Monitor
+from volant.hypervisor.qemu.pages import read_into_memory
 from volant.hypervisor.qemu.process import ExitRecord, Process, ProcessRecord, open_process
+from volant.hypervisor.qemu.save import STATE, load_machine
 from volant.hypervisor.qemu.socket import AGENT, CONSOLE, QMP, bind_socket, remove_sockets
 from volant.hypervisor.record import read_record, write_record
 from volant.run import spawn
@@ -31,6 +34,13 @@ LOOK_PERIOD_S = 0.005
 CONSOLE_LOG_MAX_BYTES = 4 << 20
 
 
+class Saving(msgspec.Struct, frozen=True):
+    """Where a machine is restored from; ``base`` is a descriptor of the sealed memory it stands on, -1 for none."""
+
+    directory: Path
+    base: int = -1
+
+
 class Launcher(msgspec.Struct, frozen=True, kw_only=True):
     """What every launch on this host has in common. ``kvm_group`` may open /dev/kvm; None where everybody may."""
 
@@ -38,28 +48,44 @@ class Launcher(msgspec.Struct, frozen=True, kw_only=True):
     binary: str = BINARY
     kvm_group: int | None = None
 
-    async def launch(self, unit: Unit, machine: Machine, files: Files) -> QemuInstance:
-        """As Driver.launch."""
-        _check_readable(files.kernel, "kernel", machine)
-        _check_readable(files.initramfs, "initramfs", machine)
+    async def launch(self, unit: Unit, machine: Machine, files: Files, saved: Saving | None = None) -> QemuInstance:
+        """As Driver.launch, and with ``saved`` as Driver.restore."""
+        if saved is None:
+            _check_readable(files.kernel, "kernel", machine)
+            _check_readable(files.initramfs, "initramfs", machine)
         with ExitStack() as opened:
-            lock = take_lock(unit.state)
-            opened.callback(os.close, lock)
+
+            def keep(descriptor: int) -> int:
+                opened.callback(os.close, descriptor)
+                return descriptor
+
+            lock = keep(take_lock(unit.state))
+            memory = keep(create_memory(OWN, machine.memory_mib)) if saved is None or saved.base < 0 else saved.base
+            state = -1
+            if saved is not None:
+                state = keep(os.open(saved.directory / STATE, os.O_RDONLY | os.O_CLOEXEC))
+                if saved.base < 0:
+                    await asyncio.to_thread(read_into_memory, saved.directory, memory)
             clear_run(unit)
             write_record(unit.state / MACHINE, machine)
             log_size = _size_of(unit.state / QEMU_LOG)
             monitor = Monitor(unit.sockets)
             holder: Process | None = None
+            process: Process | None = None
             try:
-                holder = self._start(unit, machine, files, lock, opened)
+                holder = self._start(unit, machine, files, lock, memory, state, opened)
                 async with asyncio.timeout(START_TIMEOUT_S):
                     record = await _await_start(unit, monitor, holder)
                     process = open_process(record.pid, record.start_time)
                     if process is None:
                         raise _NotStarted("it ended as soon as it had started")
+                    if saved is not None:
+                        await _load(machine, process, holder, monitor, saved.directory, state)
                 return QemuInstance(unit, machine, process, holder, monitor, find_started_at(unit.state))
             except BaseException as error:
                 await monitor.close()
+                if process is not None:
+                    process.close()
                 if holder is not None:
                     await _end(unit, holder)
                 why = _explain_failure(error, unit.state, log_size)
@@ -69,20 +95,20 @@ class Launcher(msgspec.Struct, frozen=True, kw_only=True):
                     raise HostError(f"the VM process did not start: {why}") from error
                 raise
 
-    def _start(self, unit: Unit, machine: Machine, files: Files, lock: int, opened: ExitStack) -> Process:
-        def keep(descriptor: int) -> int:
-            opened.callback(os.close, descriptor)
-            return descriptor
-
+    def _start(
+        self, unit: Unit, machine: Machine, files: Files, lock: int, memory: int, state: int, opened: ExitStack
+    ) -> Process:
         def listen(name: str) -> int:
             return opened.enter_context(bind_socket(unit.sockets, name)).fileno()
 
-        state = keep(os.open(unit.state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        directory = os.open(unit.state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, directory)
         ours, theirs = (opened.enter_context(end) for end in socket.socketpair())
         readers = listen(CONSOLE)
         descriptors = Descriptors(
-            kernel=files.kernel,
-            initramfs=files.initramfs,
+            kernel=files.kernel if state < 0 else -1,
+            initramfs=files.initramfs if state < 0 else -1,
+            memory=memory,
             disks=files.disks,
             taps=files.taps,
             qmp=listen(QMP),
@@ -91,7 +117,7 @@ class Launcher(msgspec.Struct, frozen=True, kw_only=True):
         )
         command: list[str | Path] = [
             self.holder,
-            "--dir-fd", str(state),
+            "--dir-fd", str(directory),
             "--lock-fd", str(lock),
             "--console-fd", str(ours.fileno()),
             "--console-listen-fd", str(readers),
@@ -101,10 +127,11 @@ class Launcher(msgspec.Struct, frozen=True, kw_only=True):
         ]  # fmt: skip
         if machine.accelerator == "kvm" and self.kvm_group is not None:
             command += ["--group", str(self.kvm_group)]
-        for descriptor in descriptors.all:
+        kept = [*descriptors.all, *([] if state < 0 else [state])]
+        for descriptor in kept:
             command += ["--keep-fd", str(descriptor)]
         command += ["--", *build_command(machine, descriptors, self.binary)]
-        started = spawn(command, pass_fds=[state, lock, ours.fileno(), readers, *descriptors.all])
+        started = spawn(command, pass_fds=[directory, lock, ours.fileno(), readers, *kept])
         holder = open_process(started.pid)
         assert holder is not None, "a child that nobody has reaped is there"
         # Reaped through its pidfd from here on, or by init when it outlives us; Popen is to do neither.
@@ -114,6 +141,17 @@ class Launcher(msgspec.Struct, frozen=True, kw_only=True):
 
 class _NotStarted(HostError):
     pass
+
+
+async def _load(machine: Machine, process: Process, holder: Process, monitor: Monitor, saved: Path, state: int) -> None:
+    """As ``load_machine``; a process that ends over it is told by what it said."""
+    try:
+        await load_machine(machine, process, monitor, saved, state)
+    except (Unavailable, TimeoutError) as error:
+        if process.is_dead:
+            await holder.wait_dead()
+            raise _NotStarted("it could not read what was saved") from error
+        raise
 
 
 def clear_run(unit: Unit) -> None:

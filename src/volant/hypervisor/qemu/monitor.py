@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from qemu.qmp import ConnectError, QMPClient, QMPError, Runstate
+from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError, Runstate
 
-from volant.core.errors import Unavailable
+from volant.core.errors import HostError, Unavailable
 from volant.hypervisor.qemu.socket import QMP, connect_socket
 
 ANSWER_TIMEOUT_S = 5.0
 BACKOFF_FIRST_S = 0.05
 BACKOFF_CAP_S = 2.0
 
-_ENDED = frozenset({"shutdown", "guest-panicked", "internal-error"})
+ENDED_STATES = frozenset({"shutdown", "guest-panicked", "internal-error"})
 """Run states (QEMU's QMP reference, RunState) that a guest never leaves by itself."""
 
 _EVENTS = frozenset({"SHUTDOWN", "STOP"})
@@ -37,6 +37,8 @@ class Monitor:
         self._sockets = sockets
         self._client: QMPClient | None = None
         self._reason = ""
+        self._connecting = asyncio.Lock()
+        self._executing = asyncio.Lock()
 
     async def connect(self) -> None:
         """Be connected, with the greeting read. The caller sets the limit of time.
@@ -44,6 +46,10 @@ class Monitor:
         Raises:
             Unavailable: nobody answers there.
         """
+        async with self._connecting:
+            await self._connect()
+
+    async def _connect(self) -> None:
         if self._client is not None and self._client.runstate is Runstate.RUNNING:
             return
         await self.close()
@@ -65,8 +71,29 @@ class Monitor:
 
     async def query_status(self) -> str:
         """The run state. Raises Unavailable."""
-        answer = await self._execute("query-status")
+        answer = await self.execute("query-status")
         return str(answer["status"])
+
+    async def execute(self, command: str, arguments: dict[str, object] | None = None, *, descriptor: int | None = None) -> Any:
+        """Give one command and return its answer, connecting first when necessary; ``descriptor`` is passed along.
+
+        Raises:
+            Unavailable: the process does not answer. HostError: it refuses, and says why.
+        """
+        async with self._executing:
+            try:
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    await self.connect()
+                    assert self._client is not None
+                    if descriptor is not None:
+                        self._client.send_fd_scm(descriptor)
+                    return await self._client.execute(command, arguments)
+            except ExecuteError as error:
+                raise HostError(f"the VM process refused {command}: {error}") from error
+            except TimeoutError as error:
+                raise Unavailable(f"the monitor did not answer {command} within {ANSWER_TIMEOUT_S:g} s") from error
+            except (QMPError, EOFError, OSError) as error:
+                raise Unavailable(f"the monitor did not answer {command}: {error}") from error
 
     async def wait_stopped(self) -> Stop:
         """Return once the guest has stopped for good; goes on over lost connections for as long as it takes."""
@@ -76,7 +103,7 @@ class Monitor:
                 async with asyncio.timeout(ANSWER_TIMEOUT_S):
                     await self.connect()
                     status = await self.query_status()
-                if status in _ENDED:
+                if status in ENDED_STATES:
                     return Stop(status, self._reason)
                 delay_s = BACKOFF_FIRST_S
                 await self._wait_change()
@@ -112,13 +139,6 @@ class Monitor:
         # A process that was told to end by a signal ends, and its pidfd says so.
         if event["event"] == "SHUTDOWN" and data.get("guest"):
             self._reason = str(data.get("reason", ""))
-
-    async def _execute(self, command: str) -> Any:
-        assert self._client is not None
-        try:
-            return await self._client.execute(command)
-        except (QMPError, EOFError, OSError) as error:
-            raise Unavailable(f"the monitor did not answer {command}: {error}") from error
 
 
 async def _wait_disconnected(client: QMPClient) -> None:

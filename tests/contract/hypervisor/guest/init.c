@@ -1,5 +1,6 @@
 // The guest of the driver contract: PID 1 that answers preambles (docs/guest-protocol.md, section 2) and obeys single letters
-// sent after one. P powers off, R resets, X panics, C prints "abc" to the console, I answers what it was given and ends with a dot.
+// sent after one. P powers off, R resets, X panics, C prints "abc" to the console, I answers what it was given and ends with a dot,
+// f and g fill 4 MiB with themselves and z with zeros, N counts and tells what they hold.
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
@@ -56,6 +58,16 @@ static int open_port(void) {
     }
 }
 
+// A port takes one buffer at a time, and gives the last one back when it finds the time.
+static void say(int port, const void *bytes, size_t size) {
+    ssize_t sent = write(port, bytes, size);
+    for (int tries = 0; sent < 0 && errno == EAGAIN && tries < 2000; tries++) {
+        usleep(1000);
+        sent = write(port, bytes, size);
+    }
+    if (sent != (ssize_t)size) printf("guest: %zu bytes did not fit\n", size);
+}
+
 static void tell_of(int port, const char *directory, const char *file) {
     DIR *entries = opendir(directory);
     struct dirent *entry;
@@ -81,7 +93,23 @@ static void tell(int port) {
     dprintf(port, "cpus %ld\n.", sysconf(_SC_NPROCESSORS_ONLN));
 }
 
+enum { BALLAST = 4 << 20 };
+static int count;
+static char *ballast;
+
+/* Pages that are written, so that a copy has some of its own. */
+static void fill(char letter) {
+    if (!ballast) ballast = mmap(0, BALLAST, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(ballast, letter == 'z' ? 0 : letter, BALLAST);
+}
+
 static void obey(int port, char letter) {
+    if (letter == 'N') {
+        char text[32];
+        char held = !ballast ? '-' : ballast[BALLAST - 1] ? ballast[BALLAST - 1] : '0';
+        say(port, text, (size_t)snprintf(text, sizeof text, "%d%c.", ++count, held));
+    }
+    if (letter == 'f' || letter == 'g' || letter == 'z') fill(letter);
     if (letter == 'P') reboot(RB_POWER_OFF);
     if (letter == 'R') reboot(RB_AUTOBOOT);
     if (letter == 'X') exit(1);
@@ -113,7 +141,7 @@ int main(void) {
             unsigned char reply[24];
             memcpy(reply, answer, 8);
             memcpy(reply + 8, data + 40, 16);
-            if (write(port, reply, sizeof reply) != sizeof reply) printf("guest: the reply did not fit\n");
+            say(port, reply, sizeof reply);
             memmove(data, data + 56, got -= 56);
         }
         for (ssize_t i = 0; i < got; i++) obey(port, (char)data[i]);
