@@ -7,7 +7,7 @@ import socket
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -37,6 +37,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """``auto`` proves KVM by a boot and falls back to emulation."""
     subnet: str = "192.168.127.0/24"
     bridge: str = "vbr0"
+    template_disk_mb: Annotated[int, msgspec.Meta(ge=0)] = 10_240
+    """MiB that templates may take on the disk; those not used for longest go first, those in use never."""
     stop_vms_on_exit: bool = False
     """End all VMs in an orderly way when volantd ends; otherwise they go on without it."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -78,7 +80,7 @@ def load_config(flags: Mapping[str, Any], environment: Mapping[str, str], file: 
     for name, field in fields.items():
         text = environment.get("VOLANT_" + name.upper())
         if text is not None:
-            values[name] = _parse_flag(text, "VOLANT_" + name.upper()) if field.type is bool else text
+            values[name] = _parse_text(text, field.type, "VOLANT_" + name.upper())
     values.update(flags)
     try:
         config = msgspec.convert(values, Config)
@@ -107,6 +109,14 @@ def _read_file(file: Path | None) -> dict[str, Any]:
         raise InvalidInput(f"there is no {file}") from error
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise InvalidInput(f"{path}: {error}") from error
+
+
+def _parse_text(text: str, type_: object, name: str) -> object:
+    if type_ is bool:
+        return _parse_flag(text, name)
+    if type_ is not str and text.isdecimal():
+        return int(text)
+    return text
 
 
 def _parse_flag(text: str, name: str) -> bool:

@@ -24,18 +24,26 @@ from volant.core.node import NodeStatus
 from volant.core.plugin import Plugin
 from volant.core.vm import VM
 from volant.host import Hands, build_hands, check_hands, check_host, open_hands
-from volant.intent import EventIntent, Intents, PluginIntent, SystemIntent, VMIntent
+from volant.intent import EventIntent, Intents, PluginIntent, PoolIntent, SnapshotIntent, SystemIntent, VMIntent
 from volant.intent.bootstrap import ensure_default_network, register_node
 from volant.node.door import Check
-from volant.node.host import count_cores, count_memory_mib, read_boot_id, read_nameservers
+from volant.node.host import count_cores, count_memory_mib, raise_file_limit, read_boot_id, read_nameservers
 from volant.node.local import LocalNode
 from volant.node.lock import lock_directory
 from volant.reconcile.engine import Engine
 from volant.reconcile.exit import stop_all
-from volant.reconcile.network import NetworkController, NetworkKeeper, leaves_rules
+from volant.reconcile.idle import IdleWatch
+from volant.reconcile.network import NetworkController, NetworkKeeper, changes_forwards, leaves_rules
 from volant.reconcile.plugin import BY_PLUGIN, PluginController, index_plugin
+from volant.reconcile.pool import PoolController
+from volant.reconcile.ports import PortKeeper
+from volant.reconcile.snapshot import SnapshotController
 from volant.reconcile.sweep import Sweeper
+from volant.reconcile.template_build import TemplateBuilder
+from volant.reconcile.template_desk import TemplateDesk
+from volant.reconcile.templates import TemplateKeeper
 from volant.reconcile.vm import VMController
+from volant.reconcile.vm_sleep import Sleeper
 from volant.reconcile.vm_start import VMStarter
 from volant.store.cache import Cache
 from volant.store.contract import Change, Key, Store, Stored
@@ -45,7 +53,7 @@ log = structlog.get_logger()
 
 RECOUNT_S = 0.5
 
-CACHED_KINDS = ("VM", "Plugin", "Network", "Claim", "Event")
+CACHED_KINDS = ("VM", "Plugin", "Network", "Claim", "Event", "Snapshot")
 
 
 class ControlPlane:
@@ -68,30 +76,70 @@ class ControlPlane:
             check_host=self._check_host,
             client=f"volantd/{__version__}",
         )
-        keeper = NetworkKeeper(self.cache, hands.fabric)
+        self.ports = PortKeeper(store, self.cache, clock, hands.fabric, self._look_at_networks)
+        self.idle = IdleWatch(store, self.cache, clock, hands.fabric, self.ports.last_active)
+        keeper = NetworkKeeper(self.cache, hands.fabric, self.ports.has_port)
+        self.templates = TemplateKeeper(hands.templates, hands.driver, clock, self._look_at_waiting)
         self.starter = VMStarter(
             store=store,
             clock=clock,
             driver=hands.driver,
             node=self.node,
+            templates=self.templates,
             artifacts=hands.artifacts,
             disks=hands.disks,
             fabric=hands.fabric,
             networks=keeper,
             nameservers=read_nameservers(),
         )
+        self.builder = TemplateBuilder(self.templates, self.starter, self.node, hands.disks, clock)
+        self.templates.build = self.builder.build
+        self.desk = TemplateDesk(store, clock, hands.driver, self.templates, self.builder, self.starter)
+        self.node.open_templates(self.desk)
+        sleeper = Sleeper(clock, hands.driver, self.node, self.starter, hands.disks, hands.snapshots)
         self.vms = Engine(
-            VMController(store, self.cache, clock, self.node, self.starter, node_name=config.node_name), self.cache, clock
+            VMController(store, self.cache, clock, self.node, self.starter, sleeper, node_name=config.node_name),
+            self.cache,
+            clock,
         )
+        self.snapshots = Engine(
+            SnapshotController(
+                store,
+                self.cache,
+                clock,
+                self.node,
+                self.starter,
+                hands.disks,
+                hands.snapshots,
+                node_name=config.node_name,
+            ),
+            self.cache,
+            clock,
+            workers=2,
+        )
+        self.pool_controller = PoolController(store, self.cache, clock, is_offered=self.templates.is_offered)
+        self.pools = Engine(self.pool_controller, self.cache, clock, workers=1)
         self.plugins = Engine(PluginController(store, self.cache, clock, hands.artifacts), self.cache, clock, workers=2)
         self.networks = Engine(NetworkController(store, clock, keeper), self.cache, clock, workers=1, resync_s=30.0)
-        self.sweeper = Sweeper(store, clock, self.node, hands.fabric, hands.artifacts)
+        self.sweeper = Sweeper(
+            store,
+            clock,
+            self.node,
+            hands.fabric,
+            hands.artifacts,
+            hands.snapshots,
+            tend_templates=lambda: self.desk.tend(config.template_disk_mb * 1024 * 1024),
+            spare=lambda: self.builder.active,
+        )
         vm_intent = VMIntent(store, clock)
+        plugin_intent = PluginIntent(store, clock, self.node.artifact_size)
         self.intents = Intents(
             vms=vm_intent,
-            plugins=PluginIntent(store, clock, self.node.artifact_size),
+            plugins=plugin_intent,
             events=EventIntent(store),
-            system=SystemIntent(store, vm_intent),
+            system=SystemIntent(store, vm_intent, plugin_intent),
+            snapshots=SnapshotIntent(store, clock, vm_intent),
+            pools=PoolIntent(store),
         )
         self.cache.subscribe(self._on_change)
 
@@ -112,13 +160,13 @@ class ControlPlane:
     async def running(self) -> AsyncIterator[asyncio.TaskGroup]:
         """Controllers and VMs are tended inside; outside nothing of ours runs, and the VMs go on."""
         async with asyncio.TaskGroup() as below:
-            tending = [below.create_task(self.cache.run()), below.create_task(self.node.run())]
+            tending = [below.create_task(task) for task in (self.cache.run(), self.node.run(), self.templates.run())]
             try:
                 await self.cache.wait_synced()
                 await self.node.wait_running()
                 async with asyncio.TaskGroup() as above:
-                    controllers = [above.create_task(engine.run()) for engine in (self.networks, self.plugins, self.vms)]
-                    controllers.append(above.create_task(self.sweeper.run()))
+                    controllers = [above.create_task(engine.run()) for engine in self.engines]
+                    controllers += [above.create_task(task) for task in (self.sweeper.run(), self.ports.run(), self.idle.run())]
                     try:
                         yield above
                     finally:
@@ -130,15 +178,30 @@ class ControlPlane:
                 for task in tending:
                     task.cancel()
 
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        return (self.networks, self.plugins, self.vms, self.snapshots, self.pools)
+
+    def _look_at_waiting(self) -> None:
+        """A template is there, or will not be."""
+        for stored in self.cache.list(VM.kind):
+            if stored.data["status"]["started_at"] is None:
+                self.vms.look(stored.key)
+
+    def _look_at_networks(self) -> None:
+        for stored in self.cache.list(Network.kind):
+            self.networks.look(stored.key, after_s=RECOUNT_S)
+
     def _look_at(self, uid: Uid) -> None:
         for stored in self.cache.by_index("uid", uid):
             if stored.key.kind == VM.kind:
                 self.vms.look(stored.key)
 
     def _on_change(self, change: Change, old: Stored | None) -> None:
-        if leaves_rules(change):
-            for stored in self.cache.list(Network.kind):
-                self.networks.look(stored.key, after_s=RECOUNT_S)
+        if leaves_rules(change) or changes_forwards(change, old):
+            self._look_at_networks()
+        if change.key.kind == VM.kind and "parked" in (change.data["spec"]["power"], old and old.data["spec"]["power"]):
+            self.pools.look(Key(Plugin.kind, change.key.project, change.data["spec"]["plugin"]))
         if change.key.kind == VM.kind and (old is None or change.type == "delete"):
             # Many VMs that come or go together are one recount.
             self.plugins.look(Key(Plugin.kind, change.key.project, change.data["spec"]["plugin"]), after_s=RECOUNT_S)
@@ -160,6 +223,7 @@ async def serve_daemon(config: Config) -> None:
         except OSError as error:
             raise HostError(f"cannot use {directory}: {error.strerror}", hint="volantd needs to be root") from error
     clock = HostClock()
+    raise_file_limit()
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(lock_directory(data))
         store = await stack.enter_async_context(open_store(data / "volant.db", clock))

@@ -38,6 +38,7 @@ Every flag is also a setting of volant.toml (data_dir = "...") and a variable (V
 @click.option("--accelerator", type=click.Choice(["auto", "kvm", "tcg"]), help="auto proves KVM by a boot. [default: auto]")
 @click.option("--subnet", help="Of the default network. [default: 192.168.127.0/24]")
 @click.option("--bridge", help="Of the default network. [default: vbr0]")
+@click.option("--template-disk-mb", type=int, metavar="MIB", help="What templates may take on the disk. [default: 10240]")
 @click.option("--stop-vms-on-exit", is_flag=True, default=None, help="End all VMs when volantd ends; else they go on.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: info]")
 @click.option("--log-format", type=click.Choice(["auto", "console", "json"]), help="[default: auto]")

@@ -27,6 +27,7 @@ from volant.node.host import count_cores, count_memory_mib
 from volant.node.unit import Places
 from volant.run import build_environment
 from volant.volume.disk import Disks, HostDisks
+from volant.volume.saved import SavedStore, clean_saved
 
 log = structlog.get_logger()
 
@@ -43,6 +44,8 @@ class Hands:
     disks: Disks
     artifacts: ArtifactStore
     places: Places
+    templates: SavedStore
+    snapshots: SavedStore
 
 
 @asynccontextmanager
@@ -58,6 +61,7 @@ async def open_hands(config: Config, clock: Clock, *, fresh: bool) -> AsyncItera
         await _remove_unused(namespace, config.bridge)
     hands = await build_hands(config, clock)
     await hands.artifacts.prepare()
+    await prepare_saved(hands)
     await hands.fabric.open()
     try:
         yield hands
@@ -65,6 +69,14 @@ async def open_hands(config: Config, clock: Clock, *, fresh: bool) -> AsyncItera
         await hands.fabric.close()
         if namespace is not None and not simulated:
             await _remove_unused(namespace, config.bridge)
+
+
+async def prepare_saved(hands: Hands) -> None:
+    """Make the directories of templates and snapshots, and remove what an earlier volantd left half saved, anywhere."""
+    for saved in (hands.templates, hands.snapshots):
+        await saved.prepare()
+    for uid in hands.places.known_uids():
+        await clean_saved(hands.places.unit(uid).state)
 
 
 async def build_hands(config: Config, clock: Clock) -> Hands:
@@ -85,9 +97,19 @@ async def build_hands(config: Config, clock: Clock) -> Hands:
             disks=SimulatedDisks(),
             artifacts=artifacts,
             places=places,
+            templates=SavedStore(places.templates),
+            snapshots=SavedStore(places.snapshots),
         )
     driver = await open_qemu(cache_dir=data / "cache", open_artifact=artifacts.open, accelerator=config.accelerator)
-    return Hands(driver=driver, fabric=HostFabric(config.namespace), disks=HostDisks(), artifacts=artifacts, places=places)
+    return Hands(
+        driver=driver,
+        fabric=HostFabric(config.namespace),
+        disks=HostDisks(),
+        artifacts=artifacts,
+        places=places,
+        templates=SavedStore(places.templates),
+        snapshots=SavedStore(places.snapshots),
+    )
 
 
 def _build_simulated(clock: Clock) -> Driver:

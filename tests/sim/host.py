@@ -18,12 +18,13 @@ from volant.core.resource import Wanted
 from volant.core.vm import VM, VMSpec
 from volant.daemon import ControlPlane
 from volant.guest.simulated_agent import make_agent_factory
-from volant.host import Hands
+from volant.host import Hands, prepare_saved
 from volant.hypervisor.simulated import SimulatedDriver, SimulatedHost
 from volant.net.simulated import SimulatedFabric
 from volant.node.unit import Places
 from volant.store.contract import Operation
 from volant.store.sqlite import SqliteStore, open_store
+from volant.volume.saved import SavedStore
 from volant.volume.simulated import SimulatedDisks
 
 CONTENT = b"a kernel, an initramfs and a root, all in one"
@@ -98,7 +99,10 @@ class World:
                 disks=SimulatedDisks(before=lambda step: self.fault(f"disk {step}")),
                 artifacts=ArtifactStore(self.root / "artifacts"),
                 places=self.places,
+                templates=SavedStore(self.places.templates),
+                snapshots=SavedStore(self.places.snapshots),
             )
+            await prepare_saved(hands)
             await hands.fabric.open()
             plane = ControlPlane(self.config, store, self.clock, hands)
             try:

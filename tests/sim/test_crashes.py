@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from volant.core.errors import AlreadyExists, HostError, NotFound
 from volant.daemon import ControlPlane
 
+from .crash import crashing
 from .host import Crash, World, check_nothing_left, reach, reach_gone, want
 
 
@@ -55,22 +56,6 @@ async def count_writes(tmp_path: Path) -> int:
         writes = store.writes
     await world.host.close()
     return writes
-
-
-@contextlib.contextmanager
-def crashing() -> Iterator[None]:
-    """Lets a Crash end its block, wherever in a tree of task groups it was raised."""
-    try:
-        yield
-    except BaseException as error:
-        if not _is_crash(error):
-            raise
-
-
-def _is_crash(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return any(_is_crash(inner) for inner in error.exceptions)
-    return isinstance(error, Crash)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

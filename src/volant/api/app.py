@@ -10,7 +10,7 @@ from litestar import Litestar
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
-from volant.api import artifacts, events, plugins, system, vm_exec, vm_output, vms
+from volant.api import artifacts, events, plugins, pools, snapshots, system, templates, vm_exec, vm_fork, vm_output, vm_stats, vms
 from volant.api.access import require_peer
 from volant.api.openapi import build_document
 from volant.api.problem import handle_http_error, handle_unexpected, handle_volant_error
@@ -27,6 +27,11 @@ HANDLERS = (
     *vms.HANDLERS,
     *vm_output.HANDLERS,
     *vm_exec.HANDLERS,
+    *vm_fork.HANDLERS,
+    *vm_stats.HANDLERS,
+    *snapshots.HANDLERS,
+    *templates.HANDLERS,
+    *pools.HANDLERS,
     *plugins.HANDLERS,
     *artifacts.HANDLERS,
     *events.HANDLERS,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request
 from litestar.handlers import BaseRouteHandler
 
 from volant.core.errors import InvalidInput, Malformed, VolantError, WrongMediaType
+from volant.core.resource import split_validation_error
+
+T = TypeVar("T")
 
 OPERATION = "operation"
 """The key of the Operation in a route handler's ``opt``."""
@@ -98,6 +101,16 @@ async def read_json(request: Request[Any, Any, Any]) -> Any:
         return msgspec.json.decode(await request.body())
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Malformed(f"the body is not JSON: {error}") from error
+
+
+async def read_record(request: Request[Any, Any, Any], cls: type[T]) -> T:
+    """The request's body as ``cls``. Raises InvalidInput for one that is something else, and what read_json raises."""
+    document = await read_json(request)
+    try:
+        return msgspec.convert(document, cls)
+    except msgspec.ValidationError as error:
+        said, field = split_validation_error(error)
+        raise InvalidInput(said, field=field) from error
 
 
 def read_if_match(request: Request[Any, Any, Any]) -> int | None:

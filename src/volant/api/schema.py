@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -11,16 +11,28 @@ from volant.api.problem import Problem
 from volant.core.event import Event
 from volant.core.plugin import Plugin
 from volant.core.resource import API, Meta, Resource
-from volant.core.vm import VM
-from volant.node.door import Check, ExecRequest, ExecResult, LogLine
+from volant.core.snapshot import Snapshot
+from volant.core.template import Template
+from volant.core.vm import MAX_CPU_CORES, MAX_MEMORY_MB, MIN_MEMORY_MB, VM
+from volant.intent.pools import Pool
+from volant.intent.snapshots import FORK_MAX
+from volant.node.door import Check, ExecRequest, ExecResult, LogLine, VMStats
 
-RESOURCES: tuple[type[Resource[Any, Any]], ...] = (VM, Plugin, Event)
+RESOURCES: tuple[type[Resource[Any, Any]], ...] = (VM, Plugin, Snapshot, Event)
 REF = "#/components/schemas/{name}"
 _OMITTED_WHEN_UNSET = frozenset({"finalizers", "deleting_at", "owner"})
 
 
-WANTED = {cls: {"$ref": REF.format(name=f"{cls.kind}Wanted")} for cls in (VM,)}
+WANTED: dict[type[Resource[Any, Any]], dict[str, Any]] = {
+    cls: {"$ref": REF.format(name=f"{cls.kind}Wanted")} for cls in (VM, Snapshot)
+}
 """What may be sent of a resource."""
+
+_NARROWED: dict[type[Resource[Any, Any]], dict[str, Any]] = {
+    VM: {"power": {"enum": ["running", "stopped"], "default": "running"}},
+    Snapshot: {"transient": {"const": False, "default": False}},
+}
+"""Where less may be sent than may be read."""
 
 
 class StoredArtifact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,8 +53,44 @@ class Drained(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     stopping: int
 
 
+class SnapshotNamed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The snapshot that a VM is to go back to."""
+
+    snapshot: str
+
+
+class ForkWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The names of the VMs to be made."""
+
+    names: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=FORK_MAX)]
+
+
+class TemplateWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For VMs of which plugin, and of what size when not the manifest's."""
+
+    plugin: str
+    cpu_cores: Annotated[int, msgspec.Meta(ge=1, le=MAX_CPU_CORES)] | None = None
+    memory_mb: Annotated[int, msgspec.Meta(ge=MIN_MEMORY_MB, le=MAX_MEMORY_MB)] | None = None
+
+
+class PoolWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many clones are to be kept ready; null is what the plugin's manifest says."""
+
+    size: int | None
+
+
+class NamedStats(VMStats, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the VM ``name`` uses, in bytes by the host kernel's own account: of the guest's memory, ``memory_private_bytes`` are
+    its own and ``memory_shared_bytes`` it shares with others of its template; ``process_*`` is the whole VM process.
+
+    ``guest_*`` is what the guest says of itself, null when it does not answer.
+    """
+
+    name: str
+
+
 def reference(cls: type) -> dict[str, Any]:
-    return {"$ref": REF.format(name=getattr(cls, "kind", cls.__name__))}
+    return {"$ref": REF.format(name=cls.kind if issubclass(cls, Resource) else cls.__name__)}
 
 
 def list_of(cls: type) -> Body:
@@ -60,12 +108,17 @@ def one_of_events(cls: type) -> dict[str, Any]:
     return {"description": "The data of each event.", "anyOf": [reference(cls), reference(Problem)]}
 
 
+_RECORDS = (
+    Meta, Problem, LogLine, Check, ExecRequest, ExecResult, StoredArtifact, Health, Drained,
+    SnapshotNamed, ForkWanted, Template, TemplateWanted, Pool, PoolWanted, NamedStats,
+)  # fmt: skip
+
+
 def build_components() -> dict[str, Any]:
     """``components.schemas``: every record with ``additionalProperties`` as the decoder behaves."""
     specs = [cls.spec_type for cls in RESOURCES]
     statuses = [cls.status_type for cls in RESOURCES]
-    plain = [Meta, Problem, LogLine, Check, ExecRequest, ExecResult, StoredArtifact, Health, Drained]
-    _, schemas = msgspec.json.schema_components([*plain, *specs, *statuses], ref_template=REF)
+    _, schemas = msgspec.json.schema_components([*_RECORDS, *specs, *statuses], ref_template=REF)
     meta = schemas.pop("Meta")
     for cls in RESOURCES:
         spec = schemas.pop(cls.spec_type.__name__)
@@ -102,6 +155,7 @@ def _flatten_wanted(cls: type[Resource[Any, Any]], meta: dict[str, Any], spec: d
         "name": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", "maxLength": 63},
         "labels": meta["properties"]["labels"],
         **spec["properties"],
+        **_NARROWED[cls],
     }
     return {
         "title": f"{cls.kind}Wanted",

@@ -16,16 +16,8 @@ from volant.api.parameters import LABELS, UID, WAIT_DEFAULT_S, wait_for
 from volant.api.schema import WANTED, list_of, one_of_events
 from volant.api.stopping import unless_stopping
 from volant.api.streamed import Streamed, peek
-from volant.core.errors import (
-    AlreadyExists,
-    Exhausted,
-    InvalidInput,
-    NotFound,
-    PreconditionFailed,
-    StaleRevision,
-    TimedOut,
-    WrongState,
-)
+from volant.api.waiting import as_precondition, wait_vm
+from volant.core.errors import AlreadyExists, Exhausted, InvalidInput, NotFound, StaleRevision, TimedOut, WrongState
 from volant.core.resource import from_wire, to_wire
 from volant.core.vm import VM
 
@@ -67,6 +59,23 @@ RESTART = Operation(
     problems=(NotFound, WrongState, TimedOut),
     if_match=True,
 )
+SUSPEND = Operation(
+    "suspend_vm",
+    "Save a VM to disk and free its memory",
+    {200: (_ONE,)},
+    query=wait_for("suspended"),
+    problems=(NotFound, WrongState, TimedOut),
+    if_match=True,
+    description="It goes on where it was when it is resumed, or when somebody connects to one of its published ports.",
+)
+RESUME = Operation(
+    "resume_vm",
+    "Let a suspended VM go on",
+    {200: (_ONE,)},
+    query=wait_for("ready"),
+    problems=(NotFound, WrongState, TimedOut),
+    if_match=True,
+)
 WATCH = Operation(
     "watch_vm",
     "Follow one VM",
@@ -95,7 +104,7 @@ async def get_vm(request: Asked, name: FromPath[str]) -> Response[bytes]:
 async def create_vm(request: Asked) -> Response[bytes]:
     asked = read_query(request)
     vm = await intents_of(request.app).vms.create(from_wire(VM, await read_json(request)))
-    return answer_resource(await _wait(request, vm, asked), 201)
+    return answer_resource(await wait_vm(request, vm, asked), 201)
 
 
 @delete(f"{PREFIX}/vms/{{name:str}}", opt=DELETE.opt, status_code=202)
@@ -105,7 +114,7 @@ async def delete_vm(request: Asked, name: FromPath[str]) -> Response[bytes]:
     try:
         vm = await intents_of(request.app).vms.delete(name, uid=asked["uid"], expected_generation=expected)
     except StaleRevision as error:
-        raise _precondition(error, expected) from error
+        raise as_precondition(error, expected) from error
     if asked["wait"] is None:
         return answer_resource(vm, 202)
     timeout_s = asked["timeout"] or WAIT_DEFAULT_S
@@ -126,6 +135,16 @@ async def stop_vm(request: Asked, name: FromPath[str]) -> Response[bytes]:
 @post(f"{PREFIX}/vms/{{name:str}}/restart", opt=RESTART.opt, status_code=200)
 async def restart_vm(request: Asked, name: FromPath[str]) -> Response[bytes]:
     return await _change_power(request, name, "restart")
+
+
+@post(f"{PREFIX}/vms/{{name:str}}/suspend", opt=SUSPEND.opt, status_code=200)
+async def suspend_vm(request: Asked, name: FromPath[str]) -> Response[bytes]:
+    return await _change_power(request, name, "suspend")
+
+
+@post(f"{PREFIX}/vms/{{name:str}}/resume", opt=RESUME.opt, status_code=200)
+async def resume_vm(request: Asked, name: FromPath[str]) -> Response[bytes]:
+    return await _change_power(request, name, "resume")
 
 
 @get(f"{PREFIX}/vms/{{name:str}}/watch", opt=WATCH.opt)
@@ -149,26 +168,12 @@ async def _change_power(request: Asked, name: str, verb: str) -> Response[bytes]
     asked = read_query(request)
     expected = read_if_match(request)
     vms = intents_of(request.app).vms
-    change = {"start": vms.start, "stop": vms.stop, "restart": vms.restart}[verb]
+    changes = {"start": vms.start, "stop": vms.stop, "restart": vms.restart, "suspend": vms.suspend, "resume": vms.resume}
     try:
-        vm = await change(name, expected_generation=expected)
+        vm = await changes[verb](name, expected_generation=expected)
     except StaleRevision as error:
-        raise _precondition(error, expected) from error
-    return answer_resource(await _wait(request, vm, asked))
+        raise as_precondition(error, expected) from error
+    return answer_resource(await wait_vm(request, vm, asked))
 
 
-async def _wait(request: Asked, vm: VM, asked: dict[str, Any]) -> VM:
-    if asked["wait"] is None:
-        return vm
-    timeout_s = asked["timeout"] or WAIT_DEFAULT_S
-    waited = await unless_stopping(request.app, intents_of(request.app).vms.wait(vm, asked["wait"], timeout_s=timeout_s))
-    if waited is None:
-        raise NotFound(f"the VM {vm.name!r} was deleted in the meantime")
-    return waited
-
-
-def _precondition(error: StaleRevision, expected: int | None) -> StaleRevision:
-    return error if expected is None else PreconditionFailed(error.message, hint=error.hint)
-
-
-HANDLERS = (list_vms, get_vm, create_vm, delete_vm, start_vm, stop_vm, restart_vm, watch_vm)
+HANDLERS = (list_vms, get_vm, create_vm, delete_vm, start_vm, stop_vm, restart_vm, suspend_vm, resume_vm, watch_vm)

@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 
 from volant.cli.failure import FAILED, print_error
+from volant.cli.measure import format_size
 from volant.cli.output import format_option, print_document
 from volant.cli.plugin_files import LocalFile, read_local_manifest
-from volant.cli.plugin_read import format_size
 from volant.cli.session import Ended, Session, pass_session
 from volant.client.client import Client
 from volant.core.resource import to_wire

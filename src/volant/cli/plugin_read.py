@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 
 import click
 
 from volant.cli.failure import exit_code_of, print_volant_error
+from volant.cli.measure import format_since, format_size
 from volant.cli.output import format_option, print_document, print_fields, print_resources
 from volant.cli.session import Ended, Session, complete_plugins, pass_session
-from volant.core.duration import format_age
 from volant.core.errors import VolantError
-from volant.core.moment import parse_time
 from volant.core.plugin import Plugin
 from volant.core.resource import to_wire
 
@@ -75,7 +73,7 @@ def _row(plugin: Plugin, wide: bool) -> list[str]:
         plugin.status.phase,
         format_size(sum(artifact.size_bytes for artifact in plugin.status.artifacts)),
         str(plugin.status.vms),
-        _age(plugin.meta.created_at),
+        format_since(plugin.meta.created_at),
     ]
     if wide:
         row += [str(plugin.spec.manifest.get("workload", {}).get("type", "-")), plugin.status.message or "-"]
@@ -99,21 +97,4 @@ def _describe(plugin: Plugin) -> Iterable[tuple[str, str]]:
     yield "VMs", str(status.vms)
     for artifact in status.artifacts:
         yield "File", f"{artifact.role}, {format_size(artifact.size_bytes)}, {artifact.state}, {artifact.digest}"
-    yield "Installed", f"{_age(plugin.meta.created_at)} ago"
-
-
-def format_size(size_bytes: int) -> str:
-    """``812 B``, ``3.4 KiB``, ``131 MiB``."""
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
-
-
-def _age(moment: str) -> str:
-    try:
-        return format_age((datetime.now(UTC) - parse_time(moment)).total_seconds())
-    except ValueError:
-        return "-"
+    yield "Installed", f"{format_since(plugin.meta.created_at)} ago"

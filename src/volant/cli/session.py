@@ -54,5 +54,14 @@ def complete_plugins(ctx: click.Context, _parameter: click.Parameter, incomplete
         return []
 
 
+def complete_snapshots(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    from volant.core.errors import VolantError
+
+    try:
+        return [one.name for one in _session_of(ctx).client.snapshots.list() if one.name.startswith(incomplete)]
+    except VolantError:
+        return []
+
+
 def _session_of(ctx: click.Context) -> Session:
     return ctx.find_object(Session) or Session(ctx.find_root().params.get("api"))

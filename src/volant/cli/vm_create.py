@@ -11,13 +11,27 @@ import msgspec
 
 from volant.cli.output import format_option, print_document
 from volant.cli.progress import show_progress
-from volant.cli.session import Ended, Session, complete_plugins, pass_session
+from volant.cli.session import Ended, Session, complete_plugins, complete_snapshots, pass_session
 from volant.cli.vm_wait import Duration, describe_start, follow_vm, tell_failure
 from volant.core.errors import InvalidInput, NotFound
 from volant.core.resource import to_wire
 from volant.core.wait import Goal
 
 FILE_MAX_BYTES = 1024 * 1024
+
+
+class Idle(click.ParamType[int]):
+    """``0`` for never, or a duration of a second at least; the value is whole seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if value in ("0", 0):
+            return 0
+        seconds = Duration().convert(value, param, ctx)
+        if seconds < 1:
+            self.fail(f"{str(value)[:40]!r} is less than a second", param, ctx)
+        return round(seconds)
 
 
 @click.command(
@@ -28,6 +42,8 @@ FILE_MAX_BYTES = 1024 * 1024
       volar vms create web --plugin nginx --cpu 2 --memory 512 --env MODE=fast --label tier=web
       volar vms get web --json | jq '.name = "web2"' | volar vms create -f -
       volar vms create batch --plugin job --restart-policy never --no-wait
+      volar vms create shop --plugin nginx --publish 8080:80 --auto-suspend 5m
+      volar vms create web3 --snapshot before-upgrade
     """
 )
 @click.argument("name", required=False)
@@ -41,6 +57,18 @@ FILE_MAX_BYTES = 1024 * 1024
 @click.option("--restart-policy", type=click.Choice(["always", "on-failure", "never"]), help="When it ends unasked.")
 @click.option("--isolation", type=click.Choice(["any", "hardware"]), help="hardware refuses to run under emulation.")
 @click.option("--grace", "stop_grace_s", type=int, metavar="SECONDS", help="Between the stop signal and the end.")
+@click.option(
+    "--start",
+    type=click.Choice(["auto", "cold", "template"]),
+    help="From a template where that can be, by a boot always, or from a template or not at all.",
+)
+@click.option("--snapshot", metavar="SNAPSHOT", help="Begin from this snapshot.", shell_complete=complete_snapshots)
+@click.option(
+    "-P", "--publish", multiple=True, metavar="HOST:GUEST", help="Lead a port of the host to one of it; may be repeated."
+)
+@click.option(
+    "--auto-suspend", "auto_suspend_s", type=Idle(), help="Suspend it after so long without traffic, as in 5m; 0 is never."
+)
 @click.option("--stopped", is_flag=True, help="Create it without starting it.")
 @click.option("-f", "--file", "file", metavar="FILE", help="A VM as JSON, - for stdin; options win over what it says.")
 @click.option("--no-wait", is_flag=True, help="Return once it is written down.")
@@ -53,6 +81,7 @@ def create(
     file: str | None,
     env: tuple[str, ...],
     label: tuple[str, ...],
+    publish: tuple[str, ...],
     stopped: bool,
     no_wait: bool,
     timeout: float,
@@ -65,6 +94,10 @@ def create(
     for key, pairs, what in (("env", env, "--env"), ("labels", label, "--label")):
         if pairs:
             wanted[key] = {**wanted.get(key, {}), **read_pairs(pairs, what)}
+    if publish:
+        wanted["ports"] = read_ports(publish)
+    if wanted.get("snapshot") and not wanted.get("plugin"):
+        wanted["plugin"] = session.client.snapshots.get(str(wanted["snapshot"])).status.plugin
     if stopped:
         wanted["power"] = "stopped"
     for key, option in (("name", "NAME"), ("plugin", "--plugin")):
@@ -108,6 +141,17 @@ def read_vm_file(file: str) -> dict[str, Any]:
         raise InvalidInput(f"{file} is not JSON: {error}") from error
     if not isinstance(found, dict):
         raise InvalidInput(f"{file} does not hold one object", hint="one VM a file, as volar vms get NAME --json prints it")
+    return found
+
+
+def read_ports(words: tuple[str, ...]) -> list[dict[str, int]]:
+    """``HOST:GUEST`` words as the ports of a spec. Raises InvalidInput."""
+    found: list[dict[str, int]] = []
+    for word in words:
+        host, colon, guest = word.partition(":")
+        if not colon or not all(part.isascii() and part.isdecimal() for part in (host, guest)):
+            raise InvalidInput(f"--publish {word!r} is not HOST:GUEST", hint="two ports, as in 8080:80")
+        found.append({"host_port": int(host), "port": int(guest)})
     return found
 
 

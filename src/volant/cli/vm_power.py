@@ -1,4 +1,4 @@
-"""``volar vms start``, ``stop``, ``restart`` and ``delete``: what may be asked of several VMs at once."""
+"""``volar vms start``, ``stop``, ``restart``, ``suspend``, ``resume``, ``delete``: what may be asked of several VMs at once."""
 
 from __future__ import annotations
 
@@ -11,17 +11,31 @@ from volant.cli.failure import DONE, exit_code_of, print_volant_error
 from volant.cli.output import format_option, print_document
 from volant.cli.progress import show_progress
 from volant.cli.session import Ended, Session, complete_vms, pass_session
-from volant.cli.vm_wait import Duration, describe_start, follow_vm, tell_failure
+from volant.cli.vm_wait import Duration, describe_start, describe_suspended, follow_vm, tell_failure
 from volant.client.client import Client
 from volant.core.errors import VolantError
 from volant.core.resource import to_wire
 from volant.core.vm import VM
 from volant.core.wait import Goal
 
-Verb = Literal["start", "stop", "restart", "delete"]
+Verb = Literal["start", "stop", "restart", "suspend", "resume", "delete"]
 
-_GOALS: dict[Verb, Goal] = {"start": "ready", "stop": "stopped", "restart": "ready", "delete": "deleted"}
-_UNDER_WAY = {"start": "is starting", "stop": "is stopping", "restart": "is restarting", "delete": "is being deleted"}
+_GOALS: dict[Verb, Goal] = {
+    "start": "ready",
+    "stop": "stopped",
+    "restart": "ready",
+    "suspend": "suspended",
+    "resume": "ready",
+    "delete": "deleted",
+}
+_UNDER_WAY: dict[Verb, str] = {
+    "start": "is starting",
+    "stop": "is stopping",
+    "restart": "is restarting",
+    "suspend": "is being suspended",
+    "resume": "is being resumed",
+    "delete": "is being deleted",
+}
 
 
 def _for_names(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -52,6 +66,21 @@ def stop(session: Session, names: tuple[str, ...], no_wait: bool, timeout: float
 def restart(session: Session, names: tuple[str, ...], no_wait: bool, timeout: float, output: str) -> None:
     """Stop the VMs NAME... in an orderly way and start them again."""
     _change("restart", session, names, no_wait, timeout, output)
+
+
+@click.command(epilog="\b\nExamples:\n  volar vms suspend web\n  volar vms suspend web db --json")
+@_for_names
+def suspend(session: Session, names: tuple[str, ...], no_wait: bool, timeout: float, output: str) -> None:
+    """Save the VMs NAME... to disk and free their memory. They go on where they were when they are resumed, or when somebody
+    connects to one of their published ports."""
+    _change("suspend", session, names, no_wait, timeout, output)
+
+
+@click.command(epilog="\b\nExamples:\n  volar vms resume web\n  volar vms resume web db")
+@_for_names
+def resume(session: Session, names: tuple[str, ...], no_wait: bool, timeout: float, output: str) -> None:
+    """Let the suspended VMs NAME... go on and wait until each is ready."""
+    _change("resume", session, names, no_wait, timeout, output)
 
 
 @click.command(epilog="\b\nExamples:\n  volar vms delete web\n  volar vms list -o name | xargs volar vms delete")
@@ -96,19 +125,27 @@ def _ask(client: Client, verb: Verb, name: str) -> VM:
         vm = client.vms.delete(name)
         assert vm is not None  # it is None only when it was waited for
         return vm
-    return {"start": client.vms.start, "stop": client.vms.stop, "restart": client.vms.restart}[verb](name)
+    vms = client.vms
+    changes = {"start": vms.start, "stop": vms.stop, "restart": vms.restart, "suspend": vms.suspend, "resume": vms.resume}
+    return changes[verb](name)
 
 
 def _tell(client: Client, verb: Verb, asked: VM, current: VM | None, no_wait: bool, output: str) -> int:
-    if not no_wait and current is not None and verb in ("start", "restart") and not current.status.ready:
-        return tell_failure(client, current)
+    if not no_wait and current is not None:
+        if _GOALS[verb] == "ready" and not current.status.ready:
+            return tell_failure(client, current)
+        if verb == "suspend" and current.status.phase in ("Failed", "Stopped"):
+            return tell_failure(client, current, "suspended")
     if output == "name":
         click.echo(asked.name)
     elif output == "table":
-        if no_wait:
-            click.echo(f"{asked.name} {_UNDER_WAY[verb]}")
-        elif current is None:
-            click.echo(f"{asked.name} is deleted")
-        else:
-            click.echo(f"{asked.name} is stopped" if verb == "stop" else describe_start(current))
+        click.echo(f"{asked.name} {_UNDER_WAY[verb]}" if no_wait else _describe_end(verb, asked.name, current))
     return DONE
+
+
+def _describe_end(verb: Verb, name: str, current: VM | None) -> str:
+    if current is None:
+        return f"{name} is deleted"
+    if verb == "suspend":
+        return describe_suspended(current)
+    return f"{name} is stopped" if verb == "stop" else describe_start(current)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 
 import click
 
+from volant.cli.measure import format_key, format_period, format_since, format_size
 from volant.cli.output import format_option, print_document, print_fields, print_resources
 from volant.cli.session import Session, complete_vms, pass_session
-from volant.core.duration import format_age
-from volant.core.moment import parse_time
 from volant.core.resource import to_wire
-from volant.core.vm import VM
+from volant.core.vm import VM, VMStatus
 
 
 @click.command(
@@ -67,7 +65,7 @@ def get(session: Session, name: str, output: str) -> None:
 def _tabulate(vms: Sequence[VM], wide: bool) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
     header = ["NAME", "PHASE", "READY", "IP", "PLUGIN", "RESTARTS", "AGE"]
     if wide:
-        header += ["CPU", "MEMORY", "ISOLATION", "START", "PID", "NODE", "MESSAGE"]
+        header += ["CPU", "MEMORY", "ISOLATION", "START", "PORTS", "PID", "NODE", "MESSAGE"]
     return header, (_row(vm, wide) for vm in vms)
 
 
@@ -80,7 +78,7 @@ def _row(vm: VM, wide: bool) -> list[str]:
         status.addresses[0].ip if status.addresses else "-",
         vm.spec.plugin,
         str(status.restarts),
-        _age(vm.meta.created_at),
+        format_since(vm.meta.created_at),
     ]
     if wide:
         row += [
@@ -88,6 +86,7 @@ def _row(vm: VM, wide: bool) -> list[str]:
             f"{vm.spec.memory_mb} MiB",
             f"{status.isolation or '-'} ({status.accelerator or '-'})",
             _start_of(vm) or "-",
+            format_ports(vm) or "-",
             str(status.pid or "-"),
             status.node or "-",
             status.message or "-",
@@ -103,6 +102,8 @@ def _describe(vm: VM, wide: bool) -> Iterable[tuple[str, str]]:
         yield "Message", f"{status.reason}: {status.message}" if status.reason else status.message
     for address in status.addresses:
         yield "Address", f"{address.ip}/{address.prefix_length} on {address.network}"
+    if vm.spec.ports:
+        yield "Ports", ", ".join(f"{port.host_port} of the host to {port.port}" for port in vm.spec.ports)
     yield "Plugin", vm.spec.plugin
     yield "Size", f"{vm.spec.cpu_cores} CPU, {vm.spec.memory_mb} MiB of memory, {vm.spec.disk_mb} MiB of disk ({vm.spec.root})"
     if status.hypervisor:
@@ -110,8 +111,14 @@ def _describe(vm: VM, wide: bool) -> Iterable[tuple[str, str]]:
     if status.pid is not None:
         yield "Process", str(status.pid)
     if status.started_at:
-        yield "Started", f"{_age(status.started_at)} ago" + (f" ({_start_of(vm)})" if _start_of(vm) else "")
-    if status.workload.state != "unknown":
+        yield "Started", f"{format_since(status.started_at)} ago" + (f" ({_start_of(vm)})" if _start_of(vm) else "")
+    yield from _describe_start(status)
+    if status.suspended is not None:
+        size, took = format_size(status.suspended.size_bytes), status.suspended.duration_ms
+        yield "Suspended", f"{format_since(status.suspended.at)} ago, {size} on disk, saved in {took} ms"
+    if vm.spec.auto_suspend_s:
+        yield "Sleeps", f"after {format_period(vm.spec.auto_suspend_s)} without traffic (auto-suspend)"
+    if status.workload.state != "unknown" and status.phase != "Suspended":
         yield (
             "Workload",
             f"{status.workload.state}, {status.workload.health}"
@@ -119,10 +126,10 @@ def _describe(vm: VM, wide: bool) -> Iterable[tuple[str, str]]:
         )
     yield "Restarts", f"{status.restarts} (policy {vm.spec.restart_policy})"
     if status.last_end is not None:
-        yield "Last end", f"{status.last_end.message} ({_age(status.last_end.at)} ago)"
+        yield "Last end", f"{status.last_end.message} ({format_since(status.last_end.at)} ago)"
     if vm.meta.labels:
         yield "Labels", ", ".join(f"{key}={value}" for key, value in sorted(vm.meta.labels.items()))
-    yield "Created", f"{_age(vm.meta.created_at)} ago"
+    yield "Created", f"{format_since(vm.meta.created_at)} ago"
     if wide:
         yield "Uid", vm.uid
         yield "Generation", f"{vm.meta.generation} (seen: {status.observed_generation})"
@@ -131,15 +138,26 @@ def _describe(vm: VM, wide: bool) -> Iterable[tuple[str, str]]:
         yield condition.type, condition.status + told + (f": {condition.message}" if condition.message else "")
 
 
+def _describe_start(status: VMStatus) -> Iterable[tuple[str, str]]:
+    start = status.start
+    if start is None:
+        return
+    if start.kind == "cold" and start.reason:
+        yield "Why cold", start.reason
+    template = start.template or status.template
+    if template:
+        yield "Template", format_key(template)
+    if start.steps_ms:
+        yield "Steps", ", ".join(f"{name} {took} ms" for name, took in start.steps_ms.items())
+
+
+def format_ports(vm: VM) -> str:
+    """``8080:80,8443:443``, as --publish takes them."""
+    return ",".join(f"{port.host_port}:{port.port}" for port in vm.spec.ports or ())
+
+
 def _start_of(vm: VM) -> str:
     start = vm.status.start
     if start is None:
         return ""
     return start.kind + ("" if start.duration_ms is None else f", {start.duration_ms / 1000:.2f} s")
-
-
-def _age(moment: str) -> str:
-    try:
-        return format_age((datetime.now(UTC) - parse_time(moment)).total_seconds())
-    except ValueError:
-        return "-"

@@ -8,6 +8,7 @@ from collections import deque
 import click
 
 from volant.cli.failure import FAILED, print_error, printable
+from volant.cli.measure import format_size
 from volant.cli.progress import Say
 from volant.client.client import Client
 from volant.core.condition import is_true
@@ -68,15 +69,25 @@ def describe_start(vm: VM) -> str:
     how = ""
     if vm.status.start is not None:
         took = "" if vm.status.start.duration_ms is None else f", {vm.status.start.duration_ms / 1000:.2f} s"
-        how = f" ({vm.status.start.kind} start{took})"
+        kind = "resumed" if vm.status.start.kind == "resume" else f"{vm.status.start.kind} start"
+        how = f" ({kind}{took})"
     return f"{vm.name} is ready{place}{how}"
 
 
-def tell_failure(client: Client, vm: VM) -> int:
-    """Say on stderr why it is not ready, with the last that it wrote; returns the exit code."""
+def describe_suspended(vm: VM) -> str:
+    """``web is suspended (2.9 MiB on disk, 31 ms)``; one that was woken meanwhile is told as it is."""
+    if vm.status.phase != "Suspended":
+        return f"{vm.name} was woken again and is {vm.status.phase.lower()}"
+    record = vm.status.suspended
+    how = "" if record is None else f" ({format_size(record.size_bytes)} on disk, {record.duration_ms} ms)"
+    return f"{vm.name} is suspended{how}"
+
+
+def tell_failure(client: Client, vm: VM, wanted: str = "ready") -> int:
+    """Say on stderr why it is not ``wanted``, with the last that it wrote; returns the exit code."""
     status = vm.status
     why = ": ".join(part for part in (status.reason, status.message) if part) or describe_progress(vm)
-    verb = "failed" if status.phase == "Failed" else f"is {status.phase.lower()}, not ready"
+    verb = "failed" if status.phase == "Failed" else f"is {status.phase.lower()}, not {wanted}"
     booted = is_true(status.conditions, BOOTED)
     print_error(f"{vm.name} {verb}: {why}")
     lines = _last_log_lines(client, vm.name) if booted else _last_console_lines(client, vm.name)

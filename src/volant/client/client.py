@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from volant.client.artifacts import Artifacts
     from volant.client.events import Events
     from volant.client.plugins import Plugins
+    from volant.client.pools import Pools
+    from volant.client.snapshots import Snapshots
     from volant.client.system import System
+    from volant.client.templates import Templates
     from volant.client.vms import VMs
 
 
@@ -55,3 +58,21 @@ class Client:
         from volant.client.system import System
 
         return System(self.connection)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        from volant.client.snapshots import Snapshots
+
+        return Snapshots(self.connection)
+
+    @cached_property
+    def templates(self) -> Templates:
+        from volant.client.templates import Templates
+
+        return Templates(self.connection)
+
+    @cached_property
+    def pools(self) -> Pools:
+        from volant.client.pools import Pools
+
+        return Pools(self.connection)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from volant.client.connection import ANSWER_S, Connection
+from volant.client.waiting import wait_query
 from volant.core.plugin import Plugin
 from volant.core.resource import read_wire
 
@@ -21,7 +22,7 @@ class Plugins:
         answer = self._connection.request(
             "POST",
             PATH,
-            query=_wait_query("ready" if wait else None, timeout_s),
+            query=wait_query("ready" if wait else None, timeout_s),
             document=dict(manifest),
             timeout_s=ANSWER_S + (timeout_s if wait else 0),
         )
@@ -42,11 +43,7 @@ class Plugins:
         answer = self._connection.request(
             "DELETE",
             f"{PATH}/{name}",
-            query=_wait_query("deleted" if wait else None, timeout_s),
+            query=wait_query("deleted" if wait else None, timeout_s),
             timeout_s=ANSWER_S + (timeout_s if wait else 0),
         )
         return None if answer.status == 204 else read_wire(Plugin, answer.json())
-
-
-def _wait_query(wait: str | None, timeout_s: float) -> dict[str, str | None]:
-    return {"wait": wait, "timeout": f"{timeout_s:.3f}s" if wait else None}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from volant.client.connection import ANSWER_S, Connection
 from volant.client.stream import read_json_lines, read_server_events
+from volant.client.waiting import if_match, wait_query
 from volant.core.resource import read_wire
 from volant.core.vm import VM
 from volant.core.wait import Goal
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from volant.client.exec import ExecConnection
 
 PATH = "/api/v1/vms"
+FORK_S = 180.0
+"""A fork is answered once the VM it is made of was saved."""
 
 
 class VMs:
@@ -29,6 +32,12 @@ class VMs:
         With ``wait`` the answer comes when that is reached or out of reach: look at its status.
         """
         return self._write("POST", PATH, wait, timeout_s, document=dict(wanted))
+
+    def fork(self, name: str, names: Iterable[str]) -> list[VM]:
+        """A new VM of each of ``names`` that goes on from where ``name`` is now, all or none, as they are written down."""
+        document = {"names": list(names)}
+        answer = self._connection.request("POST", f"{PATH}/{name}/fork", document=document, timeout_s=FORK_S)
+        return [read_wire(VM, item) for item in answer.json()["items"]]
 
     def get(self, name: str) -> VM:
         return read_wire(VM, self._connection.get_json(f"{PATH}/{name}"))
@@ -48,13 +57,30 @@ class VMs:
     def restart(self, name: str, *, wait: Goal | None = None, timeout_s: float = 60.0, generation: int | None = None) -> VM:
         return self._write("POST", f"{PATH}/{name}/restart", wait, timeout_s, generation)
 
+    def suspend(self, name: str, *, wait: Goal | None = None, timeout_s: float = 60.0, generation: int | None = None) -> VM:
+        return self._write("POST", f"{PATH}/{name}/suspend", wait, timeout_s, generation)
+
+    def resume(self, name: str, *, wait: Goal | None = None, timeout_s: float = 60.0, generation: int | None = None) -> VM:
+        return self._write("POST", f"{PATH}/{name}/resume", wait, timeout_s, generation)
+
+    def restore(
+        self, name: str, snapshot: str, *, wait: Goal | None = None, timeout_s: float = 60.0, generation: int | None = None
+    ) -> VM:
+        """Put it back to ``snapshot``, which is one of its own; what it did since is lost."""
+        return self._write("POST", f"{PATH}/{name}/restore", wait, timeout_s, generation, {"snapshot": snapshot})
+
+    def stats(self, name: str) -> dict[str, Any]:
+        """What it uses: ``memory_private_bytes``, ``memory_shared_bytes`` and more; WrongState when it does not run."""
+        found: dict[str, Any] = self._connection.get_json(f"{PATH}/{name}/stats")
+        return found
+
     def delete(self, name: str, *, wait: bool = False, timeout_s: float = 60.0, generation: int | None = None) -> VM | None:
         """The VM as it is being deleted; None when it was waited for and is gone."""
         answer = self._connection.request(
             "DELETE",
             f"{PATH}/{name}",
-            query=_wait_query("deleted" if wait else None, timeout_s),
-            headers=_if_match(generation),
+            query=wait_query("deleted" if wait else None, timeout_s),
+            headers=if_match(generation),
             timeout_s=ANSWER_S + (timeout_s if wait else 0),
         )
         return None if answer.status == 204 else read_wire(VM, answer.json())
@@ -111,17 +137,9 @@ class VMs:
         answer = self._connection.request(
             method,
             path,
-            query=_wait_query(wait, timeout_s),
+            query=wait_query(wait, timeout_s),
             document=document,
-            headers=_if_match(generation),
+            headers=if_match(generation),
             timeout_s=ANSWER_S + (timeout_s if wait else 0),
         )
         return read_wire(VM, answer.json())
-
-
-def _wait_query(wait: str | None, timeout_s: float) -> dict[str, str | None]:
-    return {"wait": wait, "timeout": f"{timeout_s:.3f}s" if wait else None}
-
-
-def _if_match(generation: int | None) -> dict[str, str]:
-    return {} if generation is None else {"If-Match": f'"{generation}"'}

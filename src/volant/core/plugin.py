@@ -34,11 +34,10 @@ class ArtifactStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """``parked`` of ``wanted`` clones can be taken now, ``taken`` were since volantd began to count."""
+    """``parked`` of ``wanted`` clones can be taken now; ``message`` says why there are fewer."""
 
     wanted: int = 0
     parked: int = 0
-    taken: int = 0
     message: str = ""
 
 

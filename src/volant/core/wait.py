@@ -7,32 +7,47 @@ from typing import Literal
 from volant.core.condition import find_condition
 from volant.core.vm import CONDITION_TYPES, VM
 
-Goal = Literal["ready", "stopped", "deleted"]
+Goal = Literal["ready", "suspended", "stopped", "deleted"]
+
+_AT_REST = frozenset({"Suspending", "Suspended", "Parked"})
+"""Phases in which no condition is waited for."""
 
 
 def goal_reached(vm: VM, goal: Goal) -> bool:
-    """True when nothing more is to be waited for: the goal is there, or the VM failed for good.
+    """True when nothing more is to be waited for: the goal is there, or out of reach until somebody asks for something else.
 
     Only a status that has seen the current generation counts. A VM that restarts under its policy is not failed for good.
     """
-    if vm.status.observed_generation < vm.meta.generation:
+    status = vm.status
+    if status.observed_generation < vm.meta.generation:
         return False
     if goal == "ready":
-        return vm.status.ready or vm.status.phase in ("Failed", "Stopped")
+        # One that is made to begin anew keeps the word of its former run for a moment; its phase does not.
+        is_asleep = status.phase == "Suspended" and vm.spec.power == "suspended"
+        return (status.ready and status.phase == "Running") or is_asleep or status.phase in ("Failed", "Stopped")
+    if goal == "suspended":
+        # It may have been woken again before anybody looked.
+        return status.phase in ("Suspended", "Stopped", "Failed") or vm.spec.power != "suspended"
     if goal == "stopped":
-        return vm.status.phase in ("Stopped", "Failed")
+        return status.phase in ("Stopped", "Failed")
     return False
 
 
 def describe_progress(vm: VM) -> str:
     """Where it stands, in words: its phase and why, or the first condition that is not true yet."""
-    if 0 < vm.status.observed_generation < vm.meta.generation:
-        return "accepted"
-    if vm.status.message:
-        return f"{vm.status.phase}: {vm.status.message}"
+    status = vm.status
+    if 0 < status.observed_generation < vm.meta.generation:
+        # A step that fails is told before any status is: else a wait would never say why it is one.
+        return f"accepted, but not done yet: {status.message}" if status.reason == "StepFailed" else "accepted"
+    if status.reason == "Parked" and vm.spec.power != "parked":
+        return "taken from the pool"
+    if status.message:
+        return f"{status.phase}: {status.message}"
+    if status.phase in _AT_REST:
+        return status.phase
     for type_ in CONDITION_TYPES:
-        condition = find_condition(vm.status.conditions, type_)
+        condition = find_condition(status.conditions, type_)
         if condition is None or condition.status != "True":
             said = f" ({condition.message})" if condition is not None and condition.message else ""
-            return f"{vm.status.phase}, waiting for {type_}{said}"
-    return vm.status.phase
+            return f"{status.phase}, waiting for {type_}{said}"
+    return status.phase

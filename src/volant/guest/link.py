@@ -155,6 +155,10 @@ class AgentLink:
         if hello is not None and hello.state == "configured":
             self._note_document(hello, document)
 
+    def note_down(self, reason: str) -> None:
+        """Say that nobody is connected, once ``run`` was cancelled and is not to be looked at as connected still."""
+        self._publish_down(reason)
+
     def set_secret(self, secret: bytes) -> None:
         """From the next session on the guest holds ``secret``, as far as is known; the one before is still tried after it."""
         self._guess.prefer(secret)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from volant.intent.events import EventIntent
 from volant.intent.plugins import PluginIntent
+from volant.intent.pools import PoolIntent
+from volant.intent.snapshots import SnapshotIntent
 from volant.intent.system import SystemIntent
 from volant.intent.vms import VMIntent
 
@@ -18,6 +20,8 @@ class Intents:
     plugins: PluginIntent
     events: EventIntent
     system: SystemIntent
+    snapshots: SnapshotIntent
+    pools: PoolIntent
 
 
-__all__ = ["EventIntent", "Intents", "PluginIntent", "SystemIntent", "VMIntent"]
+__all__ = ["EventIntent", "Intents", "PluginIntent", "PoolIntent", "SnapshotIntent", "SystemIntent", "VMIntent"]

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 from volant.core.clock import Clock, format_time
-from volant.core.errors import AlreadyExists, InUse, InvalidInput, NotFound, StaleRevision, TimedOut
+from volant.core.errors import AlreadyExists, InUse, InvalidInput, NotFound, StaleRevision, TimedOut, WrongState
 from volant.core.ids import Digest, new_uid
-from volant.core.manifest import Manifest, convert_manifest
+from volant.core.manifest import MAX_POOL, Manifest, convert_manifest
 from volant.core.plugin import FINALIZER, Plugin, PluginSpec, PluginStatus, wanted_artifacts
 from volant.core.resource import Meta
-from volant.core.vm import VM
+from volant.core.vm import VM, is_parked
 from volant.intent.follow import follow_resource
 from volant.store.contract import Store
 from volant.store.records import create_of, find_resource, key_of, list_resources, update_of
@@ -93,6 +93,28 @@ class PluginIntent:
                 continue
             return msgspec.structs.replace(plugin, meta=meta, revision=revision)
 
+    async def set_pool(
+        self, name: str, size: int | None, *, project: str = "default", expected_generation: int | None = None
+    ) -> Plugin:
+        """Keep ``size`` clones of it ready to be taken; ``None`` is what its manifest says."""
+        if size is not None and not 0 <= size <= MAX_POOL:
+            raise InvalidInput(f"a pool has 0 to {MAX_POOL} clones", field="pool")
+        while True:
+            plugin = await self.get(name, project=project)
+            if plugin.deleting:
+                raise WrongState(f"the plugin {name!r} is being removed")
+            if expected_generation is not None and plugin.meta.generation != expected_generation:
+                raise StaleRevision(f"the plugin {name!r} is at generation {plugin.meta.generation}, not {expected_generation}")
+            if plugin.spec.pool == size:
+                return plugin
+            meta = msgspec.structs.replace(plugin.meta, generation=plugin.meta.generation + 1)
+            changed = msgspec.structs.replace(plugin, meta=meta, spec=msgspec.structs.replace(plugin.spec, pool=size))
+            try:
+                revision = await self._store.transact([update_of(changed)])
+            except StaleRevision:
+                continue
+            return msgspec.structs.replace(changed, revision=revision)
+
     async def wait(self, plugin: Plugin, *, timeout_s: float) -> Plugin | None:
         """Follow ``plugin`` until its artifacts were checked, or until it is gone when it is being removed."""
         try:
@@ -106,7 +128,7 @@ class PluginIntent:
 
     async def _refuse_in_use(self, plugin: Plugin) -> None:
         vms, _ = await list_resources(self._store, VM, plugin.meta.project)
-        users = [vm.name for vm in vms if vm.spec.plugin == plugin.name]
+        users = [vm.name for vm in vms if vm.spec.plugin == plugin.name and not is_parked(vm)]
         if users:
             shown = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
             raise InUse(f"the plugin {plugin.name!r} is used by {shown}", hint="delete those VMs first")

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from typing import Any
 
 from volant.core.errors import NotFound, WrongState
 from volant.core.plugin import Plugin
-from volant.core.vm import VM
+from volant.core.vm import VM, is_parked
+from volant.intent.plugins import PluginIntent
 from volant.intent.vms import VMIntent
 from volant.store.contract import Store
 from volant.store.records import list_resources
 
 
 class SystemIntent:
-    def __init__(self, store: Store, vms: VMIntent) -> None:
+    def __init__(self, store: Store, vms: VMIntent, plugins: PluginIntent) -> None:
         self._store = store
+        self._plugins = plugins
         self._vms = vms
 
     async def drain(self) -> int:
-        """Ask every VM to stop; return how many were not asked before."""
+        """Ask every VM to stop and give up every pool; return how many VMs were not asked before."""
+        plugins, _ = await list_resources(self._store, Plugin, None)
+        for plugin in plugins:
+            if plugin.wanted_pool:
+                with contextlib.suppress(NotFound, WrongState):
+                    await self._plugins.set_pool(plugin.name, 0, project=plugin.meta.project)
         vms, _ = await list_resources(self._store, VM, None)
         asked = 0
         for vm in vms:
-            if vm.deleting or vm.spec.power == "stopped":
+            if vm.deleting or vm.spec.power == "stopped" or is_parked(vm):
                 continue
             try:
                 await self._vms.stop(vm.name, project=vm.meta.project)
@@ -33,7 +41,8 @@ class SystemIntent:
         return asked
 
     async def summary(self) -> dict[str, Any]:
-        vms, _ = await list_resources(self._store, VM, None)
+        found, _ = await list_resources(self._store, VM, None)
+        vms = [vm for vm in found if not is_parked(vm)]
         plugins, _ = await list_resources(self._store, Plugin, None)
         return {
             "vms": len(vms),

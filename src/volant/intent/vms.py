@@ -10,16 +10,19 @@ import msgspec
 from volant.core.address import mac_from_uid, parse_subnet
 from volant.core.claim import Claim, ClaimSpec, build_claim, ip_claim_name, mac_claim_name
 from volant.core.clock import Clock, format_time
+from volant.core.defaults import fill_in, shape_as
 from volant.core.errors import AlreadyExists, Exhausted, InvalidInput, NotFound, StaleRevision, TimedOut, WrongState
-from volant.core.ids import check_name, new_uid
-from volant.core.manifest import Manifest
+from volant.core.ids import Uid, check_name, new_uid
 from volant.core.network import Network
 from volant.core.node import Node
 from volant.core.plugin import Plugin
 from volant.core.resource import Meta, Wanted
-from volant.core.vm import FINALIZER, VM, Address, VMSpec, VMStatus
+from volant.core.snapshot import Snapshot
+from volant.core.vm import FINALIZER, VM, Address, VMSpec, VMStatus, is_parked
 from volant.core.wait import Goal, describe_progress, goal_reached
 from volant.intent.follow import follow_resource
+from volant.intent.pool import find_parked, take_parked
+from volant.intent.ports import choose_ports, describe_port_conflict, port_claims
 from volant.store.contract import Key, Operation, RequireLive, Store
 from volant.store.records import create_of, find_resource, key_of, list_resources, update_of
 
@@ -44,8 +47,13 @@ class VMIntent:
         """
         check_name(wanted.name)
         _check_env(wanted.spec.env)
-        plugin = await self._usable_plugin(wanted.spec.plugin, project)
-        spec = _fill_in(wanted.spec, plugin.manifest)
+        _check_power(wanted.spec)
+        asked = wanted.spec
+        if asked.snapshot:
+            asked = await self._fit_snapshot(asked, project)
+        plugin = await self._usable_plugin(asked.plugin, project)
+        spec = fill_in(asked, plugin.manifest)
+        spec = msgspec.structs.replace(spec, ports=choose_ports(spec, plugin.manifest))
         await self._check_host(spec)
         network = await find_resource(self._store, Network, project, spec.network)
         if network is None:
@@ -55,12 +63,17 @@ class VMIntent:
             name=wanted.name, uid=new_uid(), project=project, labels=wanted.labels, created_at=now, finalizers=(FINALIZER,)
         )
         for _ in range(CLAIM_ATTEMPTS):
-            address = await self._choose_address(network, meta)
-            vm = VM(meta=meta, spec=spec, status=VMStatus(addresses=(address,), plugin_uid=plugin.uid))
-            operations: list[Operation] = [RequireLive(key_of(plugin)), create_of(vm)]
-            for name, thing in ((ip_claim_name(network.name, address.ip), "ip"), (mac_claim_name(address.mac), "mac")):
-                claim = build_claim(name, ClaimSpec(thing=thing, owner_kind=VM.kind, owner_name=vm.name, owner_uid=vm.uid), now)
-                operations.append(create_of(claim))
+            parked = await find_parked(self._store, plugin, spec)
+            card = meta.uid if parked is None else parked.uid
+            address = await self._choose_address(network, card)
+            if parked is None:
+                vm = VM(meta=meta, spec=spec, status=VMStatus(addresses=(address,), plugin_uid=plugin.uid))
+                making: list[Operation] = [create_of(vm), create_of(_claim(vm, mac_claim_name(address.mac), "mac", now))]
+            else:
+                vm, making = take_parked(parked, meta, spec, address)
+            operations: list[Operation] = [RequireLive(key_of(plugin)), *making]
+            operations.append(create_of(_claim(vm, ip_claim_name(network.name, address.ip), "ip", now)))
+            operations += [create_of(claim) for claim in port_claims(vm, now)]
             try:
                 revision = await self._store.transact(operations)
             except AlreadyExists:
@@ -68,21 +81,29 @@ class VMIntent:
                     raise AlreadyExists(
                         f"there is a VM named {vm.name!r} already", hint=f"choose another name, or: volar vms delete {vm.name}"
                     ) from None
+                conflict = await describe_port_conflict(self._store, vm)
+                if conflict is not None:
+                    raise conflict from None
                 continue
+            except StaleRevision:
+                continue  # somebody else took the parked one
             except NotFound:
+                if parked is not None and await self._store.get(key_of(parked)) is None:
+                    continue
                 raise InvalidInput(f"there is no plugin named {spec.plugin!r}", field="plugin", hint=_PLUGIN_HINT) from None
             return msgspec.structs.replace(vm, revision=revision)
         raise Exhausted(f"no address of network {network.name!r} could be had in {CLAIM_ATTEMPTS} attempts", hint="try again")
 
     async def get(self, name: str, *, project: str = "default") -> VM:
         vm = await find_resource(self._store, VM, project, name)
-        if vm is None:
+        if vm is None or is_parked(vm):
             raise NotFound(f"there is no VM named {name!r}", hint="volar vms list shows those there are")
         return vm
 
     async def list(self, *, project: str = "default", labels: dict[str, str] | None = None) -> tuple[list[VM], int]:
         """The VMs by name, and the revision to watch from."""
-        return await list_resources(self._store, VM, project, labels)
+        vms, revision = await list_resources(self._store, VM, project, labels)
+        return [vm for vm in vms if not is_parked(vm)], revision
 
     async def start(self, name: str, *, project: str = "default", expected_generation: int | None = None) -> VM:
         """Ask for it to run. A VM that already runs stays as it is."""
@@ -98,6 +119,44 @@ class VMIntent:
         return await self._change_spec(
             name, project, expected_generation, lambda vm: msgspec.structs.replace(vm.spec, power="stopped")
         )
+
+    async def suspend(self, name: str, *, project: str = "default", expected_generation: int | None = None) -> VM:
+        """Ask for it to be saved to disk and to use no memory until it is resumed."""
+
+        def change(vm: VM) -> VMSpec:
+            if vm.spec.power == "stopped" or vm.status.phase in ("Stopped", "Failed"):
+                raise WrongState(f"the VM {name!r} does not run", hint=f"volar vms start {name}")
+            return msgspec.structs.replace(vm.spec, power="suspended")
+
+        return await self._change_spec(name, project, expected_generation, change)
+
+    async def resume(self, name: str, *, project: str = "default", expected_generation: int | None = None) -> VM:
+        """Ask for a suspended VM to go on. One that runs stays as it is."""
+
+        def change(vm: VM) -> VMSpec:
+            if vm.spec.power == "stopped":
+                raise WrongState(f"the VM {name!r} is stopped, not suspended", hint=f"volar vms start {name}")
+            return msgspec.structs.replace(vm.spec, power="running")
+
+        return await self._change_spec(name, project, expected_generation, change)
+
+    async def restore(self, name: str, snapshot: str, *, project: str = "default", expected_generation: int | None = None) -> VM:
+        """Ask for a VM to go back to what it was at ``snapshot``, which is one of its own. What it did since is lost."""
+        found = await find_resource(self._store, Snapshot, project, snapshot)
+        _check_usable(found, snapshot)
+        assert found is not None
+
+        def change(vm: VM) -> VMSpec:
+            if found.status.vm_uid != vm.uid:
+                raise InvalidInput(
+                    f"the snapshot {snapshot!r} was taken of another VM",
+                    field="snapshot",
+                    hint=f"make a new VM from it: volar snapshots restore {snapshot} --as NAME",
+                )
+            token = vm.spec.snapshot_token + 1
+            return msgspec.structs.replace(vm.spec, power="running", snapshot=snapshot, snapshot_token=token)
+
+        return await self._change_spec(name, project, expected_generation, change)
 
     async def restart(self, name: str, *, project: str = "default", expected_generation: int | None = None) -> VM:
         """Ask for an orderly stop and a new start; a stopped VM is started."""
@@ -190,7 +249,21 @@ class VMIntent:
         if spec.cpu_cores > cores:
             raise InvalidInput(f"{spec.cpu_cores} cores are more than any host has ({cores})", field="cpu_cores")
 
-    async def _choose_address(self, network: Network, meta: Meta) -> Address:
+    async def _fit_snapshot(self, spec: VMSpec, project: str) -> VMSpec:
+        snapshot = await find_resource(self._store, Snapshot, project, spec.snapshot)
+        _check_usable(snapshot, spec.snapshot)
+        assert snapshot is not None
+        fitted = shape_as(spec, snapshot)
+        for field in ("cpu_cores", "memory_mb", "disk_mb"):
+            if getattr(spec, field) not in (None, getattr(fitted, field)):
+                raise InvalidInput(
+                    f"{field} is {getattr(fitted, field)} in the snapshot and cannot be another",
+                    field=field,
+                    hint="leave it out",
+                )
+        return fitted
+
+    async def _choose_address(self, network: Network, card: Uid) -> Address:
         """An address that nobody has claimed a moment ago: the next after the one given last, so that none is used again soon."""
         plan = parse_subnet(network.spec.subnet)
         start = self._next_host.get(network.uid, 0)
@@ -203,7 +276,7 @@ class VMIntent:
                 return Address(
                     network=network.name,
                     ip=ip,
-                    mac=mac_from_uid(meta.uid),
+                    mac=mac_from_uid(card),
                     prefix_length=plan.prefix_length,
                     gateway=str(plan.gateway),
                 )
@@ -216,14 +289,20 @@ class VMIntent:
 _PLUGIN_HINT = "volar plugins list shows those installed"
 
 
-def _fill_in(spec: VMSpec, manifest: Manifest) -> VMSpec:
-    resources = manifest.resources
-    return msgspec.structs.replace(
-        spec,
-        cpu_cores=resources.cpu_cores if spec.cpu_cores is None else spec.cpu_cores,
-        memory_mb=resources.memory_mb if spec.memory_mb is None else spec.memory_mb,
-        disk_mb=resources.disk_mb if spec.disk_mb is None else spec.disk_mb,
-    )
+def _claim(vm: VM, name: str, thing: str, now: str) -> Claim:
+    return build_claim(name, ClaimSpec(thing=thing, owner_kind=VM.kind, owner_name=vm.name, owner_uid=vm.uid), now)
+
+
+def _check_power(spec: VMSpec) -> None:
+    if spec.power not in ("running", "stopped"):
+        raise InvalidInput(f"a VM cannot be created {spec.power}", field="power", hint="create it running, or stopped")
+
+
+def _check_usable(snapshot: Snapshot | None, name: str) -> None:
+    if snapshot is None or snapshot.deleting:
+        raise InvalidInput(f"there is no snapshot named {name[:80]!r}", field="snapshot", hint="volar snapshots list")
+    if snapshot.status.phase != "Ready":
+        raise WrongState(f"the snapshot {name!r} is {snapshot.status.phase.lower()}: {snapshot.status.message}".rstrip(": "))
 
 
 def _check_generation(vm: VM, expected: int | None) -> None:

@@ -17,12 +17,18 @@ from volant.net.namespace import NamespaceThread, ensure_namespace
 from volant.net.nft import Nft, describe_forward_drops, installed_digest
 from volant.net.plan import NetworkPlan
 from volant.net.rules import Ruleset
+from volant.net.socket import adopt_socket, listen, make_connection_socket
 from volant.net.tap import open_tap_device
+from volant.net.traffic import read_tap_traffic
 
 OWNER_SOCKET = "\0volant-fabric"
 """An abstract socket, which is a name in one network namespace that the kernel frees when its process ends (unix(7))."""
 
 SYSCTLS = Path("/proc/sys/net")
+
+ARP_RETRY_MS = 100
+ARP_PROBES = 30
+"""For as long as by default, 3 s, but ten times as often: a guest that wakes has missed what was asked while it slept."""
 
 
 class Fabric(Protocol):
@@ -71,6 +77,22 @@ class Fabric(Protocol):
 
     async def apply_rules(self, ruleset: Ruleset) -> None:
         """Make ``ruleset`` what is installed, in one transaction, unless it is installed already."""
+        ...
+
+    async def open_listener(self, port: int) -> socket.socket:
+        """A TCP socket that listens on ``port`` of every address here, IPv4, and does not block. The caller closes it.
+
+        Raises:
+            InUse: another program has the port.
+        """
+        ...
+
+    async def open_connection_socket(self) -> socket.socket:
+        """A TCP socket to connect to a guest with. It does not block; the caller closes it."""
+        ...
+
+    async def read_traffic(self) -> dict[str, int]:
+        """By tap, how many packets its guest has sent since the tap was made."""
         ...
 
     async def find_collisions(self, plan: NetworkPlan) -> list[str]:
@@ -133,6 +155,9 @@ class HostFabric:
         # Guests have no IPv6 yet, so the host shall not speak it to them either.
         await thread.call(_write_sysctl, f"ipv6/conf/{plan.bridge}/disable_ipv6", "1")
         await thread.call(_write_sysctl, "ipv4/ip_forward", "1")
+        await thread.call(_write_sysctl, f"ipv4/neigh/{plan.bridge}/retrans_time_ms", str(ARP_RETRY_MS))
+        for kind in ("mcast", "ucast"):
+            await thread.call(_write_sysctl, f"ipv4/neigh/{plan.bridge}/{kind}_solicit", str(ARP_PROBES))
         if bridge.mtu != plan.mtu:
             await links.change(bridge, mtu=plan.mtu)
         have = [address for index, address in await links.list_addresses() if index == bridge.index]
@@ -185,6 +210,19 @@ class HostFabric:
         async with self._ruling:
             if installed_digest(await self._nft.list_chains()) != ruleset.digest:
                 await self._nft.apply(ruleset)
+
+    async def open_listener(self, port: int) -> socket.socket:
+        thread, _ = self._opened()
+        return adopt_socket(await thread.make_descriptor(listen, port))
+
+    async def open_connection_socket(self) -> socket.socket:
+        # A socket stays in the namespace that it was made in.
+        thread, _ = self._opened()
+        return adopt_socket(await thread.make_descriptor(make_connection_socket))
+
+    async def read_traffic(self) -> dict[str, int]:
+        thread, _ = self._opened()
+        return await thread.call(read_tap_traffic)
 
     async def find_collisions(self, plan: NetworkPlan) -> list[str]:
         _, links = self._opened()

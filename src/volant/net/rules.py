@@ -19,6 +19,7 @@ DIGEST_PREFIX = "ruleset_"
 """Each table has an empty chain of this name and the ruleset's digest, which says what is installed."""
 
 FAMILIES = ("inet", "bridge")
+LOOPBACK = "127.0.0.0"
 OUR_TAPS = f"{TAP_PREFIX}*"
 Expression = dict[str, Any]
 
@@ -32,6 +33,14 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
     ip: str
 
 
+class Forward(msgspec.Struct, frozen=True):
+    """Connections to ``host_port`` of any address of this host go to ``port`` of the guest at ``ip``. TCP."""
+
+    host_port: int
+    ip: str
+    port: int
+
+
 class Ruleset(msgspec.Struct, frozen=True):
     """``digest`` is 32 hexadecimal digits over all that the rules say; empty when there are none."""
 
@@ -42,16 +51,20 @@ class Ruleset(msgspec.Struct, frozen=True):
         return msgspec.json.encode({"nftables": self.commands})
 
 
-def build_rules(networks: Sequence[NetworkPlan], ports: Sequence[Port]) -> Ruleset:
-    """The nft commands that make both tables what ``networks`` and ``ports`` ask for, whatever they were. Order does not matter.
+def build_rules(networks: Sequence[NetworkPlan], ports: Sequence[Port], forwards: Sequence[Forward] = ()) -> Ruleset:
+    """The nft commands that make both tables what they are asked to be, whatever they were. Order does not matter.
 
-    Without networks the tables are removed.
+    Of two ``forwards`` of one host port the first by address counts. Without networks the tables are removed.
     """
     removal = [command for family in FAMILIES for command in _remove_table(family)]
     if not networks:
         return Ruleset("", tuple(removal))
     plans = sorted(networks, key=lambda plan: plan.bridge)
-    content = [*_build_inet(plans), *_build_bridge(sorted(ports, key=lambda port: (port.tap, port.ip)))]
+    content = [
+        *_build_inet(plans),
+        *_build_published(forwards),
+        *_build_bridge(sorted(ports, key=lambda port: (port.tap, port.ip))),
+    ]
     content.sort(key=lambda command: "rule" in command["add"])  # a rule may name only sets and chains that are there
     digest = hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:32]
     marks = [_chain(family, DIGEST_PREFIX + digest) for family in FAMILIES]
@@ -88,6 +101,7 @@ def _build_inet(plans: Sequence[NetworkPlan]) -> Iterator[Expression]:
     yield _chain("inet", "to_guests")
     yield _rule("inet", "to_guests", _match(_meta("iifname"), "@bridges"), _drop())
     yield _rule("inet", "to_guests", _known_connections())
+    yield _rule("inet", "to_guests", _match({"ct": {"key": "status"}}, "dnat", "in"), _accept())
     yield _rule("inet", "to_guests", _drop())
     yield _chain("inet", "from_guests")
     yield _rule("inet", "from_guests", _match({"ct": {"key": "state"}}, "invalid", "in"), _drop())
@@ -113,6 +127,42 @@ def _build_inet(plans: Sequence[NetworkPlan]) -> Iterator[Expression]:
         _match(_meta("oifname"), "@inside", "!="),
         {"masquerade": None},
     )  # fmt: skip
+
+
+def _build_published(forwards: Sequence[Forward]) -> Iterator[Expression]:
+    """Published ports without volantd in between.
+
+    What comes from guests is left out: to them a published port is the host's, and the host is closed to them.
+    """
+    chosen = {forward.host_port: forward for forward in sorted(forwards, key=_forward_order, reverse=True)}
+    found = [chosen[host_port] for host_port in sorted(chosen)]
+    # One map to address and port would do, but nft 1.0.6 cannot read such a map from JSON: it dies of it.
+    yield _map("inet", "published_ips", "inet_service", "ipv4_addr", [[each.host_port, each.ip] for each in found])
+    yield _map("inet", "published_ports", "inet_service", "inet_service", [[each.host_port, each.port] for each in found])
+    to_host = _match({"fib": {"result": "type", "flags": ["daddr"]}}, "local")
+    to_guest: Expression = {"dnat": {"family": "ip", "addr": _lookup("published_ips"), "port": _lookup("published_ports")}}
+
+    yield _chain("inet", "published", hook="prerouting", priority=-100, type_="nat")
+    yield _rule(
+        "inet", "published",
+        _match(_meta("nfproto"), "ipv4"),
+        _match(_meta("iifname"), "@inside", "!="),
+        to_host,
+        to_guest,
+    )  # fmt: skip
+    # An answer to a loopback address cannot come in by a bridge, so those connections are left to volantd's own listener.
+    yield _chain("inet", "published_here", hook="output", priority=-100, type_="nat")
+    yield _rule(
+        "inet", "published_here",
+        _match(_meta("nfproto"), "ipv4"),
+        _match(_field("ip", "daddr"), {"prefix": {"addr": LOOPBACK, "len": 8}}, "!="),
+        to_host,
+        to_guest,
+    )  # fmt: skip
+
+
+def _forward_order(forward: Forward) -> tuple[int, str, int]:
+    return forward.host_port, forward.ip, forward.port
 
 
 def _build_bridge(ports: Sequence[Port]) -> Iterator[Expression]:
@@ -170,6 +220,18 @@ def _set(family: str, name: str, type_: str | list[str], elements: Sequence[obje
     if elements:
         described["elem"] = list(elements)
     return {"add": {"set": described}}
+
+
+def _map(family: str, name: str, type_: str, data: str, elements: Sequence[object]) -> Expression:
+    described: Expression = {"family": family, "table": TABLE, "name": name, "type": type_, "map": data}
+    if elements:
+        described["elem"] = list(elements)
+    return {"add": {"map": described}}
+
+
+def _lookup(name: str) -> Expression:
+    """What the map ``name`` says of the packet's port; a port that is not in it ends the rule."""
+    return {"map": {"key": _field("tcp", "dport"), "data": f"@{name}"}}
 
 
 def _match(left: Expression, right: object, operator: str = "==") -> Expression:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import socket
 from collections.abc import Callable
 
 import msgspec
@@ -13,6 +14,9 @@ from volant.core.address import check_bridge_name, check_tap_name
 from volant.core.errors import InUse, NotFound, WrongState
 from volant.net.plan import NetworkPlan
 from volant.net.rules import Ruleset
+from volant.net.socket import adopt_socket, listen, make_connection_socket
+
+LOOPBACK = "127.0.0.1"
 
 
 def _go_on(step: str) -> None:
@@ -37,7 +41,14 @@ class SimulatedFabric:
         self.ruleset = Ruleset("", ())
         self.applied = 0
         """How often rules were really installed."""
+        self.traffic: dict[str, int] = {}
+        """By tap, the packets that its guest is to have sent."""
+        self.taken_ports: set[int] = set()
+        """Ports that another program is to have."""
+        self.listening: dict[int, int] = {}
+        """By port that was listened on last, the port of the loopback that stands for it."""
         self._taps: dict[str, _Tap] = {}
+        self._listeners: dict[int, socket.socket] = {}
 
     async def open(self) -> None:
         self.before("open")
@@ -88,6 +99,28 @@ class SimulatedFabric:
         if ruleset.digest != self.ruleset.digest:
             self.ruleset = ruleset
             self.applied += 1
+
+    async def open_listener(self, port: int) -> socket.socket:
+        """One of the loopback, whose own port ``listening`` tells."""
+        self.before("open_listener")
+        held = self._listeners.get(port)
+        if port in self.taken_ports or (held is not None and held.fileno() >= 0):
+            raise InUse(f"port {port} of the host is used by another program")
+        listener = self._listeners[port] = adopt_socket(listen(0, LOOPBACK))
+        self.listening[port] = listener.getsockname()[1]
+        return listener
+
+    async def open_connection_socket(self) -> socket.socket:
+        """One that reaches the loopback only: what stands for a guest listens there."""
+        self.before("open_connection_socket")
+        made = adopt_socket(make_connection_socket())
+        made.bind((LOOPBACK, 0))
+        return made
+
+    async def read_traffic(self) -> dict[str, int]:
+        self.before("read_traffic")
+        self._forget_dropped()
+        return {**dict.fromkeys(self._taps, 0), **self.traffic}
 
     async def find_collisions(self, plan: NetworkPlan) -> list[str]:
         self.before("find_collisions")

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from volant.core.ids import Digest, Uid
+from volant.core.template import Template
 
 LogSource = Literal["stdout", "stderr", "kestrel"]
 
@@ -64,6 +65,48 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     fix: str = ""
 
 
+class VMStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running VM uses. Bytes by the host kernel's own account: ``memory_private_bytes`` of the guest's memory are its own,
+    ``memory_shared_bytes`` it shares with its template's other clones; ``process_*`` is all of the VM process, that included.
+
+    ``guest_*`` is what the guest says of itself: None when it does not answer. ``cpu_s``: processor seconds since it began.
+    """
+
+    memory_private_bytes: int
+    memory_shared_bytes: int
+    process_private_bytes: int
+    process_shared_bytes: int
+    cpu_s: float
+    guest_memory_total_bytes: int | None = None
+    guest_memory_available_bytes: int | None = None
+    guest_load1: float | None = None
+    guest_cpu_ms: int | None = None
+    guest_uptime_ms: int | None = None
+
+
+class TemplateDoor(Protocol):
+    """The templates of a node."""
+
+    async def list_templates(self) -> list[Template]:
+        """All of them, those used last first."""
+        ...
+
+    async def build_template(
+        self, plugin: str, *, project: str = "default", cpu_cores: int | None, memory_mb: int | None
+    ) -> Template:
+        """The template that VMs of ``plugin`` of that size start from, made when it is not there.
+
+        Raises:
+            NotFound: there is no such plugin. Unavailable: this host's hypervisor cannot start clones. HostError: it could not
+            be made, and the message says why.
+        """
+        ...
+
+    async def prune_templates(self) -> list[Template]:
+        """Remove all that nothing stands on; return what went."""
+        ...
+
+
 class NodeDoor(Protocol):
     """Every method may raise GuestUnreachable or Unavailable."""
 
@@ -99,3 +142,10 @@ class NodeDoor(Protocol):
     async def artifact_size(self, digest: Digest) -> int | None: ...
 
     async def check_host(self) -> list[Check]: ...
+
+    async def read_stats(self, uid: Uid) -> VMStats:
+        """Raises WrongState when the VM does not run."""
+        ...
+
+    @property
+    def templates(self) -> TemplateDoor: ...

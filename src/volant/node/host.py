@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 LOOPBACK_PREFIXES = ("127.", "::1")
@@ -18,6 +19,12 @@ def count_memory_mib() -> int:
 
 def count_cores() -> int:
     return len(os.sched_getaffinity(0))
+
+
+def raise_file_limit() -> None:
+    """Let this process have as many files open as it may: a carried connection takes two, a VM a few."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def read_nameservers(path: Path = Path("/etc/resolv.conf")) -> tuple[str, ...]:

@@ -12,17 +12,19 @@ import msgspec
 import structlog
 
 from volant.core.clock import Clock
-from volant.core.errors import WrongState
+from volant.core.errors import VolantError, WrongState
 from volant.core.ids import Digest, Uid
 from volant.hypervisor.driver import Driver, Ending, Instance
 from volant.hypervisor.machine import Files, Machine
 from volant.node.console import read_console
-from volant.node.door import Check, ExecRequest, ExecSession, LogLine
+from volant.node.door import Check, ExecRequest, ExecSession, LogLine, TemplateDoor, VMStats
 from volant.node.exec import open_exec
 from volant.node.logs import read_logs
 from volant.node.run import Run
-from volant.node.unit import Places, new_secret, read_secret
+from volant.node.stats import read_stats
+from volant.node.unit import Places, new_secret, read_former, read_identity, read_secret
 from volant.observe.logstore import LogStore
+from volant.volume.saved import is_saved
 
 log = structlog.get_logger()
 
@@ -40,6 +42,12 @@ class Ended(msgspec.Struct, frozen=True):
 
     run_id: str
     ending: Ending
+
+
+class Asleep(msgspec.Struct, frozen=True):
+    """Nothing runs; what was saved of the guest lies on the disk, and it can go on from there."""
+
+    path: Path
 
 
 class LocalNode:
@@ -66,6 +74,7 @@ class LocalNode:
         self._runs: dict[Uid, Run] = {}
         self._logs: dict[Uid, LogStore] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._templates: TemplateDoor | None = None
         self._ready = asyncio.Event()
 
     async def run(self) -> None:
@@ -88,8 +97,9 @@ class LocalNode:
         """Return once ``run`` can tend VMs."""
         await self._ready.wait()
 
-    async def find(self, uid: Uid) -> Run | Ended | None:
-        """What there is of a VM: a Run (adopted when an earlier volantd launched it), how its latest run ended, or None."""
+    async def find(self, uid: Uid) -> Run | Ended | Asleep | None:
+        """What there is of a VM: a Run (adopted when an earlier volantd launched it), a guest that sleeps, how its latest run
+        ended, or None."""
         run = self._runs.get(uid)
         if run is not None:
             return run
@@ -97,22 +107,52 @@ class LocalNode:
         if not unit.state.is_dir():
             return None
         found = await self.driver.adopt(unit)
+        if is_saved(self.places.saved(uid)):
+            if found is not None and not isinstance(found, Ending):
+                # It has not run since it was saved, or the saved would be gone.
+                await found.destroy()
+                await found.close()
+            return Asleep(self.places.saved(uid))
         if found is None:
             return None
         if isinstance(found, Ending):
             machine = _read_machine(unit.state / "machine.json")
             return None if machine is None else Ended(machine.run_id, found)
-        log.info("vm_adopted", name=found.machine.name, pid=found.pid)
-        return self._tend(uid, found, read_secret(unit))
+        paused = await _is_paused(found)
+        log.info("vm_adopted", name=found.machine.name, pid=found.pid, paused=paused)
+        run = self._tend(uid, found, read_secret(unit), held=paused)
+        run.paused = paused
+        return run
 
-    async def launch(self, uid: Uid, machine: Machine, files: Files) -> Run:
-        """Start a machine and tend it. Raises what Driver.launch raises."""
+    async def launch(self, uid: Uid, machine: Machine, files: Files, *, held: bool = False) -> Run:
+        """Start a machine and tend it; ``held``: without talking to its guest. Raises what Driver.launch raises."""
         unit = self.places.make(uid)
         instance = await self.driver.launch(unit, machine, files)
         # Only now: a launch that was refused must not change the secret of what runs there.
-        run = self._tend(uid, instance, new_secret(unit))
+        run = self._tend(uid, instance, new_secret(unit), held=held)
         run.mark("launched")
         return run
+
+    async def restore(
+        self, uid: Uid, machine: Machine, files: Files, saved: Path, base: Path | None = None, *, as_new: bool
+    ) -> Run:
+        """Start a machine as what was saved; the Run is held, its guest paused. ``as_new``: it is to become another machine
+        than the one that was saved, and has no secret yet. Raises what Driver.restore raises."""
+        unit = self.places.make(uid)
+        instance = await self.driver.restore(unit, machine, files, saved, base)
+        run = self._tend(uid, instance, new_secret(unit) if as_new else read_secret(unit), held=True)
+        if not as_new:
+            run.link.set_secret(read_secret(unit))
+        run.paused = True
+        run.mark("launched")
+        return run
+
+    async def forget(self, uid: Uid) -> None:
+        """End the process of a guest that was saved; what was saved of it stays."""
+        run = self._runs.pop(uid, None)
+        if run is not None:
+            await run.instance.destroy()
+            await run.finish()
 
     async def destroy(self, uid: Uid) -> None:
         """End whatever runs for ``uid`` and forget it. Does nothing when nothing does."""
@@ -140,10 +180,20 @@ class LocalNode:
             store = self._logs[uid] = LogStore(self.places.logs(uid))
         return store
 
-    def _tend(self, uid: Uid, instance: Instance, secret: bytes) -> Run:
+    def _tend(self, uid: Uid, instance: Instance, secret: bytes, *, held: bool) -> Run:
         if self._group is None:
             raise WrongState("this node is not running")
-        run = Run(instance, secret, self.logs_of(uid), self._clock, lambda: self._on_change(uid), client=self._client)
+        run = Run(
+            instance,
+            secret,
+            self.logs_of(uid),
+            self._clock,
+            lambda: self._on_change(uid),
+            client=self._client,
+            former=read_former(self.places.unit(uid)),
+            identity=read_identity(self.places.unit(uid)),
+            held=held,
+        )
         self._runs[uid] = run
         run.start(self._group)
         return run
@@ -155,6 +205,8 @@ class LocalNode:
         run = self._runs.get(uid)
         if run is None or run.ending is not None:
             raise WrongState("the VM does not run", hint="volar vms start NAME")
+        if run.paused:
+            raise WrongState("the VM is paused")
         async with open_exec(run.link, request) as session:
             yield session
 
@@ -174,6 +226,27 @@ class LocalNode:
 
     async def check_host(self) -> list[Check]:
         return await self._check_host()
+
+    async def read_stats(self, uid: Uid) -> VMStats:
+        run = self._runs.get(uid)
+        if run is None or run.ending is not None:
+            raise WrongState("the VM does not run", hint="volar vms start NAME")
+        return await read_stats(run)
+
+    @property
+    def templates(self) -> TemplateDoor:
+        assert self._templates is not None, "the composition root opens this door"
+        return self._templates
+
+    def open_templates(self, door: TemplateDoor) -> None:
+        self._templates = door
+
+
+async def _is_paused(instance: Instance) -> bool:
+    try:
+        return await instance.query_state() == "paused"
+    except VolantError:
+        return False  # one that does not answer now is looked at as one that runs, and its silence shows
 
 
 def _read_machine(path: Path) -> Machine | None:

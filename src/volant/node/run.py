@@ -9,19 +9,25 @@ from datetime import datetime
 import structlog
 
 from volant.core.clock import Clock
+from volant.core.errors import VolantError
 from volant.guest.collector import LogCollector
 from volant.guest.link import AgentLink
 from volant.guest.state import AgentState
 from volant.hypervisor.driver import Ending, Instance
+from volant.node.unit import Identity
 from volant.observe.logstore import LogStore
 
 log = structlog.get_logger()
 
 BUG_PAUSE_S = 1.0
+CLOCK_RETRY_S = 0.2
 
 
 class Run:
-    """Created when a VM process was launched or adopted; tended from ``start`` until the process ends."""
+    """Created when a VM process was launched or adopted; tended from ``start`` until the process ends.
+
+    While it is held nobody talks to its guest: it is paused, or must not know yet that there is a host.
+    """
 
     def __init__(
         self,
@@ -32,11 +38,22 @@ class Run:
         on_change: Callable[[], None],
         *,
         client: str,
+        former: bytes,
+        identity: Identity | None = None,
+        held: bool = False,
     ) -> None:
         self.instance = instance
         self.ending: Ending | None = None
         self.stop_asked_at: datetime | None = None
         self.stop_delivered = False
+        self.paused = False
+        """The guest's processors stand still, on our account."""
+        self.identity = identity
+        """Who the guest was told to be."""
+        self.clock_due = False
+        """It stood still, so that its clock is behind until the agent has set it."""
+        self.busy = ""
+        """What is being done with it that nobody else may disturb; empty for nothing."""
         self.tended_since = clock.monotonic()
         self.marks: dict[str, float] = {}
         """Monotonic times at which things were first seen: ``launched``, ``hello``, ``configured``, ``ready``."""
@@ -46,7 +63,11 @@ class Run:
         self._down_since = self.tended_since
         self._running: tuple[int | None, float] | None = None
         self._tending: asyncio.Task[None] | None = None
-        self.link = AgentLink(instance.connect_agent, secret, on_change=self._on_agent, clock=clock, client=client)
+        self._talking: asyncio.Task[None] | None = None
+        self._may_talk = asyncio.Event()
+        if not held:
+            self._may_talk.set()
+        self.link = AgentLink(instance.connect_agent, secret, on_change=self._on_agent, clock=clock, client=client, former=former)
         self._collector = LogCollector(self.link, logs.begin_run(instance.machine.run_id))
 
     @property
@@ -62,6 +83,31 @@ class Run:
     def workload_running_s(self) -> float:
         """Seconds for which the workload has been seen running as one and the same process; 0 while it does not run."""
         return 0.0 if self._running is None else self._clock.monotonic() - self._running[1]
+
+    @property
+    def held(self) -> bool:
+        return not self._may_talk.is_set()
+
+    async def hold(self) -> None:
+        """Stop talking to the guest; returns once the connection is closed. What it said last stays known."""
+        self._may_talk.clear()
+        if self._talking is not None:
+            self._talking.cancel()
+            await asyncio.wait({self._talking})
+        self.link.note_down("nobody talks to it")
+        self._down_since = self._clock.monotonic()
+
+    def let_go(self) -> None:
+        """Whoever had it in hand has it no longer; a guest that does not stand still is talked to again."""
+        self.busy = ""
+        if not self.paused:
+            self.release()
+        self._on_change()
+
+    def release(self) -> None:
+        """Talk to the guest again."""
+        self._down_since = self._clock.monotonic()
+        self._may_talk.set()
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Tend it in ``group`` until the VM process ends."""
@@ -85,11 +131,35 @@ class Run:
 
     async def _tend_once(self) -> None:
         async with asyncio.TaskGroup() as group:
-            link = group.create_task(self.link.run())
-            collector = group.create_task(self._collector.run())
+            tending = group.create_task(self._talk_when_allowed())
             self.ending = await self.instance.wait_ended()
-            link.cancel()
-            collector.cancel()
+            tending.cancel()
+
+    async def _talk_when_allowed(self) -> None:
+        while True:
+            await self._may_talk.wait()
+            async with asyncio.TaskGroup() as group:
+                self._talking = group.create_task(self._talk())
+
+    async def _talk(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.link.run())
+            group.create_task(self._collector.run())
+            group.create_task(self._set_clock())
+
+    async def _set_clock(self) -> None:
+        """Once for a guest that stood still; one that waits to be configured gets the time with its configuration."""
+        while self.clock_due:
+            state = await self.link.wait_for(lambda state: state.connected and state.hello is not None, None)
+            try:
+                if state.hello is not None and state.hello.state != "waiting":
+                    await self.link.set_clock(int(self._clock.now().timestamp() * 1e9))
+            except VolantError as error:
+                log.warning("clock_not_set", name=self.instance.machine.name, error=str(error))
+                await self._clock.sleep(CLOCK_RETRY_S)
+                continue
+            self.clock_due = False
+            self._on_change()
 
     def mark(self, name: str) -> None:
         self.marks.setdefault(name, self._clock.monotonic())

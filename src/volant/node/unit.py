@@ -11,8 +11,10 @@ import msgspec
 
 from volant.core.ids import Uid
 from volant.hypervisor.machine import Unit
+from volant.hypervisor.record import read_record, write_record
 
 SECRET_BYTES = 32
+SECRET, FORMER = "agent.key", "agent.former"
 
 
 class Places(msgspec.Struct, frozen=True):
@@ -37,6 +39,18 @@ class Places(msgspec.Struct, frozen=True):
     def console(self, uid: Uid) -> Path:
         return self.units / uid / "console.log"
 
+    def saved(self, uid: Uid) -> Path:
+        """What a VM that sleeps goes on from. While it is there the guest has not run since it was saved."""
+        return self.units / uid / "saved"
+
+    @property
+    def templates(self) -> Path:
+        return self.data / "templates"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.data / "snapshots"
+
     def make(self, uid: Uid) -> Unit:
         """The unit with its directories there. Repeatable."""
         unit = self.unit(uid)
@@ -60,24 +74,63 @@ class Places(msgspec.Struct, frozen=True):
         return found
 
 
+class Identity(msgspec.Struct, frozen=True):
+    """Who the guest of a unit was told to be: ``document``, the digest of its configuration, and ``of``, which stands for the
+    name and addresses in it."""
+
+    document: str
+    of: str
+
+
+def write_identity(unit: Unit, identity: Identity) -> None:
+    write_record(unit.state / "identity.json", identity)
+
+
+def read_identity(unit: Unit) -> Identity | None:
+    return read_record(unit.state / "identity.json", Identity)
+
+
+def forget_identity(unit: Unit) -> None:
+    """The guest that comes is to be told who it is; nothing of an earlier one's secrets is its own."""
+    for name in ("identity.json", FORMER):
+        (unit.state / name).unlink(missing_ok=True)
+
+
 def new_secret(unit: Unit) -> bytes:
     """Make and keep the channel secret of a run that begins. It replaces the one before."""
     secret = secrets.token_bytes(SECRET_BYTES)
-    path = unit.state / "agent.key"
-    temporary = path.with_suffix(".new")
+    _write_secret(unit.state / SECRET, secret)
+    return secret
+
+
+def read_secret(unit: Unit) -> bytes:
+    """The channel secret of the current run; zeros when there is none, which is what an unconfigured guest expects."""
+    return _read_secret(unit.state / SECRET)
+
+
+def read_former(unit: Unit) -> bytes:
+    """The secret that the guest held when it was saved, for one that was made from another; zeros when there is none."""
+    return _read_secret(unit.state / FORMER)
+
+
+def copy_secret(source: Path, target: Path) -> None:
+    """Keep the secret in file ``source`` as file ``target``."""
+    _write_secret(target, _read_secret(source))
+
+
+def _write_secret(path: Path, secret: bytes) -> None:
+    temporary = path.with_name(path.name + ".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(descriptor, secret)
     finally:
         os.close(descriptor)
     temporary.replace(path)
-    return secret
 
 
-def read_secret(unit: Unit) -> bytes:
-    """The channel secret of the current run; zeros when there is none, which is what an unconfigured guest expects."""
+def _read_secret(path: Path) -> bytes:
     try:
-        secret = (unit.state / "agent.key").read_bytes()
+        secret = path.read_bytes()
     except FileNotFoundError:
         return bytes(SECRET_BYTES)
     return secret if len(secret) == SECRET_BYTES else bytes(SECRET_BYTES)

@@ -27,28 +27,34 @@ def build_document(
     entropy: bytes,
     unix_ns: int,
     nameservers: tuple[str, ...] = (),
+    device_mac: str = "",
 ) -> document.Document:
-    """What ``vm`` is told at the start of a run. ``entropy`` must be fresh for each run."""
-    address = vm.status.addresses[0]
+    """What ``vm`` is told at the start of a run, or when it becomes another machine. ``entropy`` must be fresh each time.
+
+    ``device_mac`` is what its network device has when it is not the VM's own. A VM without an address has no interface.
+    """
+    addresses = [address for address in vm.status.addresses[:1] if address.ip]
     workload = manifest.workload
     return document.Document(
         channel_secret=secret.hex(),
         entropy=entropy.hex(),
         unix_ns=unix_ns,
-        hostname=vm.name,
+        hostname="parked" if vm.spec.power == "parked" else vm.name,
         machine_id=vm.uid,
         network=document.Network(
-            interfaces=(
+            interfaces=tuple(
                 document.Interface(
                     mac=address.mac,
+                    device_mac=device_mac or msgspec.UNSET,
                     name="eth0",
                     address=f"{address.ip}/{address.prefix_length}",
                     gateway=address.gateway,
                     mtu=network.spec.mtu,
-                ),
+                )
+                for address in addresses
             ),
-            nameservers=nameservers,
-            hosts={address.ip: (vm.name,)},
+            nameservers=nameservers if addresses else (),
+            hosts={address.ip: (vm.name,) for address in addresses},
         ),
         root=_root_of(vm, manifest),
         workloads=(

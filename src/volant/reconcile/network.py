@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from typing import Any
 
 import msgspec
 import structlog
@@ -14,13 +17,13 @@ from volant.core.errors import VolantError
 from volant.core.ids import Uid
 from volant.core.network import Network, NetworkStatus
 from volant.core.resource import from_stored
-from volant.core.vm import VM, Address
+from volant.core.vm import VM, Address, PublishedPort
 from volant.net.fabric import Fabric
 from volant.net.plan import NetworkPlan
-from volant.net.rules import Port, build_rules
+from volant.net.rules import Forward, Port, build_rules
 from volant.reconcile.outcome import Done, Outcome
 from volant.store.cache import Cache
-from volant.store.contract import Change, Key, Store
+from volant.store.contract import Change, Key, Store, Stored
 from volant.store.records import find_resource, update_of
 
 log = structlog.get_logger()
@@ -29,11 +32,18 @@ log = structlog.get_logger()
 class NetworkKeeper:
     """Makes bridges and rules what the registry says. Rules are one whole, so they are applied by one hand at a time."""
 
-    def __init__(self, cache: Cache, fabric: Fabric) -> None:
+    def __init__(self, cache: Cache, fabric: Fabric, has_port: Callable[[Uid, int], bool] = lambda uid, host_port: False) -> None:
+        """``has_port`` tells which published ports volantd listens on for a VM (PortKeeper).
+
+        A port that another program has, such as its own way into this host, is not to be led past that program.
+        """
         self._cache = cache
         self._fabric = fabric
+        self._has_port = has_port
         self._lock = asyncio.Lock()
         self._applied: frozenset[Port] = frozenset()
+        self._forwarded: frozenset[str] | None = None
+        """The addresses that rules lead to from outside; ``None`` while that is not known."""
 
     async def ensure(self) -> None:
         """Every network's bridge, and the rules of every VM, whatever was there before."""
@@ -47,20 +57,34 @@ class NetworkKeeper:
             if not set(_ports_of(vm.uid, vm.status.addresses, plans)) <= self._applied:
                 await self._apply(vm)
 
-    async def _apply(self, extra: VM | None) -> None:
+    async def close_ports(self, vm: VM) -> None:
+        """Return once no rule leads from outside to ``vm``, so that who connects comes to volantd, which can wake it."""
+        async with self._lock:
+            ips = {address.ip for address in vm.status.addresses}
+            if self._forwarded is None or self._forwarded & ips:
+                await self._apply(None, closed=ips)
+
+    async def _apply(self, extra: VM | None, closed: AbstractSet[str] = frozenset()) -> None:
         plans = self._plans()
         for plan in plans.values():
             await self._fabric.ensure_network(plan)
         ports: set[Port] = set()
+        forwards: set[Forward] = set()
         for stored in self._cache.list(VM.kind):
             # Thousands of records at every change: only what is needed of them is read.
             addresses = msgspec.convert(stored.data["status"]["addresses"], tuple[Address, ...])
             ports.update(_ports_of(Uid(stored.data["meta"]["uid"]), addresses, plans))
+            if addresses and addresses[0].network in plans and addresses[0].ip not in closed:
+                uid = Uid(stored.data["meta"]["uid"])
+                forwards.update(each for each in _forwards_of(stored.data) if self._has_port(uid, each.host_port))
         if extra is not None:
             ports.update(_ports_of(extra.uid, extra.status.addresses, plans))
-        self._applied = frozenset()
-        await self._fabric.apply_rules(build_rules(list(plans.values()), sorted(ports, key=lambda port: port.tap)))
+        self._applied, self._forwarded = frozenset(), None
+        await self._fabric.apply_rules(
+            build_rules(list(plans.values()), sorted(ports, key=lambda port: port.tap), tuple(forwards))
+        )
         self._applied = frozenset(ports)
+        self._forwarded = frozenset(forward.ip for forward in forwards)
 
     def _plans(self) -> dict[str, NetworkPlan]:
         networks = (from_stored(Network, stored.data, stored.revision) for stored in self._cache.list(Network.kind))
@@ -71,8 +95,23 @@ def _ports_of(uid: Uid, addresses: tuple[Address, ...], plans: dict[str, Network
     return [
         Port(tap=tap_name(uid), bridge=plans[address.network].bridge, mac=address.mac, ip=address.ip)
         for address in addresses
-        if address.network in plans
+        if address.network in plans and address.ip
     ]
+
+
+def _forwards_of(data: dict[str, Any]) -> tuple[Forward, ...]:
+    """The way to the published ports of the VM of this record that needs no volantd: for one that is awake and stays so.
+
+    One that falls asleep by itself is reached by volantd only, which sees who comes and wakes it.
+    """
+    spec, status = data["spec"], data["status"]
+    if not spec.get("ports") or spec.get("auto_suspend_s") or not status["addresses"]:
+        return ()
+    if data["meta"].get("deleting_at") or spec["power"] != "running" or not status["ready"]:
+        return ()
+    ip = status["addresses"][0]["ip"]
+    ports = msgspec.convert(spec["ports"], tuple[PublishedPort, ...])
+    return tuple(Forward(host_port=port.host_port, ip=ip, port=port.port) for port in ports)
 
 
 class NetworkController:
@@ -121,3 +160,11 @@ def plan_of(network: Network) -> NetworkPlan:
 def leaves_rules(change: Change) -> bool:
     """True when a VM went and its rules are to go. A VM that comes brings its own with its start."""
     return change.key.kind == VM.kind and change.type == "delete"
+
+
+def changes_forwards(change: Change, old: Stored | None) -> bool:
+    """True when rules are to lead to other published ports than before. Until they do, volantd's listeners see to those."""
+    if change.key.kind != VM.kind:
+        return False
+    new = _forwards_of(change.data) if change.type == "put" else ()
+    return new != (() if old is None else _forwards_of(old.data))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Protocol
@@ -13,13 +14,15 @@ from volant.core.claim import Claim
 from volant.core.clock import Clock, parse_time
 from volant.core.errors import NotFound, StaleRevision, VolantError
 from volant.core.event import Event
-from volant.core.ids import Digest
+from volant.core.ids import Digest, Uid
 from volant.core.plugin import Plugin, wanted_artifacts
+from volant.core.snapshot import Snapshot
 from volant.core.vm import VM
 from volant.net.fabric import Fabric
 from volant.node.local import LocalNode
 from volant.store.contract import MAX_OPERATIONS, Delete, Key, Store
 from volant.store.records import list_resources
+from volant.volume.saved import SavedStore, remove_saved
 
 log = structlog.get_logger()
 
@@ -44,12 +47,26 @@ class Artifacts(Protocol):
 class Sweeper:
     """Runs once at the start and then every PERIOD_S."""
 
-    def __init__(self, store: Store, clock: Clock, node: LocalNode, fabric: Fabric, artifacts: Artifacts) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        node: LocalNode,
+        fabric: Fabric,
+        artifacts: Artifacts,
+        snapshots: SavedStore,
+        *,
+        tend_templates: Callable[[], Awaitable[None]],
+        spare: Callable[[], AbstractSet[Uid]],
+    ) -> None:
         self._store = store
         self._clock = clock
         self._node = node
         self._fabric = fabric
         self._artifacts = artifacts
+        self._snapshots = snapshots
+        self._tend_templates = tend_templates
+        self._spare = spare
 
     async def run(self) -> None:
         """A task body; runs until cancelled. What cannot be swept now is tried again next time."""
@@ -68,14 +85,16 @@ class Sweeper:
         claims, _ = await list_resources(self._store, Claim, "")
         vms, _ = await list_resources(self._store, VM, None)
         await self._sweep_claims(claims, {vm.uid for vm in vms})
-        for uid in sorted(units - {vm.uid for vm in vms}):
+        for uid in sorted(units - {vm.uid for vm in vms} - self._spare()):
             log.warning("orphan_unit", uid=uid)
             await self._node.release(uid)
-        known_taps = {tap_name(vm.uid) for vm in vms}
+        known_taps = {tap_name(uid) for uid in (*(vm.uid for vm in vms), *self._spare())}
         for tap in sorted(taps - known_taps):
             log.warning("orphan_tap", tap=tap)
             await self._fabric.remove_tap(tap)
         await self._sweep_artifacts()
+        await self._sweep_snapshots()
+        await self._tend_templates()
         await self._sweep_events()
         await self._store.compact()
 
@@ -92,6 +111,16 @@ class Sweeper:
         keep = {digest for plugin in plugins for digest in wanted_artifacts(plugin.manifest).values()}
         for digest in await self._artifacts.sweep(keep, (self._clock.now() - UPLOAD_GRACE).timestamp()):
             log.info("artifact_swept", digest=digest)
+
+    async def _sweep_snapshots(self) -> None:
+        # As with units: what is on the disk is looked at first.
+        entries = await self._snapshots.list_entries()
+        snapshots, _ = await list_resources(self._store, Snapshot, None)
+        known = {snapshot.uid for snapshot in snapshots}
+        for entry in entries:
+            if entry.name not in known:
+                log.warning("orphan_snapshot", uid=entry.name)
+                await remove_saved(entry.path)
 
     async def _sweep_events(self) -> None:
         events, _ = await list_resources(self._store, Event, None)

@@ -10,34 +10,47 @@ import structlog
 from volant.core.claim import ClaimSpec, build_claim, ip_claim_name, mac_claim_name, slot_claim_name
 from volant.core.clock import Clock, format_time, parse_time
 from volant.core.condition import Condition, set_condition
-from volant.core.errors import AlreadyExists, Exhausted, GuestUnreachable, NotFound, StaleRevision, VolantError
-from volant.core.ids import new_run_id
-from volant.core.vm import SCHEDULED, VM, EndRecord, StartRecord, VMStatus
+from volant.core.errors import (
+    AlreadyExists,
+    Exhausted,
+    GuestUnreachable,
+    VolantError,
+)
+from volant.core.published import port_claim_names
+from volant.core.vm import SCHEDULED, VM, EndRecord
 from volant.hypervisor.driver import Ending
-from volant.node.local import Ended, LocalNode
+from volant.node.local import Asleep, LocalNode
 from volant.node.run import Run
-from volant.reconcile.backoff import Backoff
 from volant.reconcile.outcome import After, Again, Done, Outcome
 from volant.reconcile.recorder import Note, event_operation
+from volant.reconcile.vm_begin import RESTART_BACKOFF, VMBeginner
 from volant.reconcile.vm_decision import (
     Action,
     AskStop,
     Configure,
     Destroy,
+    Install,
     Launch,
+    Park,
     RecordEnd,
     Release,
+    Renew,
     Rest,
+    Resume,
     Schedule,
-    Seen,
+    Suspend,
+    Wake,
     decide,
     end_was_asked,
     restarts_after,
     wants_run,
 )
 from volant.reconcile.vm_facts import gather_facts
+from volant.reconcile.vm_look import look_at
+from volant.reconcile.vm_sleep import Sleeper
 from volant.reconcile.vm_start import VMStarter
 from volant.reconcile.vm_status import AGENT_GRACE_S, SETTLED_AFTER_S, Facts, project_status
+from volant.reconcile.vm_writer import VMWriter
 from volant.store.cache import Cache
 from volant.store.contract import Delete, Key, Operation, Store
 from volant.store.records import create_of, find_resource, key_of, update_of
@@ -51,20 +64,31 @@ STABLE_AFTER_S = 60.0
 ASK_TIMEOUT_S = 3.0
 ASK_AGAIN_S = 0.2
 
-RESTART_BACKOFF = Backoff(first_s=1.0, factor=2.0, cap_s=60.0, jitter=0.0)
-
 
 class VMController:
     """Implements engine.Controller for the VMs of one node."""
 
     kind = VM.kind
 
-    def __init__(self, store: Store, cache: Cache, clock: Clock, node: LocalNode, starter: VMStarter, *, node_name: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        cache: Cache,
+        clock: Clock,
+        node: LocalNode,
+        starter: VMStarter,
+        sleeper: Sleeper,
+        *,
+        node_name: str,
+    ) -> None:
         self._store = store
         self._cache = cache
         self._clock = clock
         self._node = node
         self._starter = starter
+        self._sleeper = sleeper
+        self._writer = VMWriter(store, cache, clock)
+        self._beginner = VMBeginner(store, clock, starter, sleeper, self._writer)
         self._node_name = node_name
 
     async def reconcile(self, key: Key) -> Outcome:
@@ -73,10 +97,10 @@ class VMController:
             return Done()
         found = await self._node.find(vm.uid)
         run = found if isinstance(found, Run) else None
-        action = decide(vm, self._look(found), self._clock.now())
+        action = decide(vm, look_at(vm, found), self._clock.now())
         if not isinstance(action, Rest):
             log.debug("vm_step", name=vm.name, step=type(action).__name__)
-        return await self._act(vm, run, action)
+        return await self._act(vm, run, action, asleep=isinstance(found, Asleep))
 
     async def report_failure(self, key: Key, error: VolantError, failures: int) -> None:
         vm = await find_resource(self._store, VM, key.project, key.name)
@@ -85,33 +109,39 @@ class VMController:
         message = str(error) + (f" ({error.hint})" if error.hint else "")
         status = msgspec.structs.replace(vm.status, reason="StepFailed", message=message)
         notes = [Note("Warning", "StepFailed", message)] if status != vm.status else []
-        await self._save(vm, status, *notes)
+        await self._writer.save(vm, status, *notes)
 
-    def _look(self, found: Run | Ended | None) -> Seen:
-        if found is None:
-            return Seen()
-        if isinstance(found, Ended):
-            return Seen(run_id=found.run_id, ending=found.ending)
-        hello = found.agent.hello
-        return Seen(
-            run_id=found.instance.machine.run_id,
-            alive=True,
-            ending=found.ending,
-            stop_asked_at=found.stop_asked_at,
-            stop_delivered=found.stop_delivered,
-            silent_s=found.agent_down_s or 0.0 if hello is None else 0.0,
-            agent_waits=found.agent.connected and hello is not None and hello.state == "waiting",
-        )
-
-    async def _act(self, vm: VM, run: Run | None, action: Action) -> Outcome:
+    async def _act(self, vm: VM, run: Run | None, action: Action, *, asleep: bool) -> Outcome:
         match action:
             case Schedule():
                 return await self._schedule(vm)
             case Launch():
-                return await self._launch(vm)
+                return await self._beginner.launch(vm)
             case Configure():
                 assert run is not None
+                unfit = self._starter.find_unfit(run)
+                if unfit:
+                    return await self._destroy(vm, run, unfit)
                 await self._starter.configure(vm, run)
+                return await self._rest(vm, run, None)
+            case Renew():
+                assert run is not None
+                await self._starter.renew(vm, run)
+                return await self._rest(vm, run, None)
+            case Install():
+                return await (self._schedule(vm) if vm.status.slot is None else self._beginner.install(vm))
+            case Wake():
+                return await self._beginner.wake(vm)
+            case Suspend():
+                assert run is not None
+                return await self._beginner.suspend(vm, run)
+            case Park():
+                assert run is not None
+                await self._sleeper.park(run)
+                return await self._rest(vm, run, None)
+            case Resume():
+                assert run is not None
+                await self._sleeper.resume(vm, run)
                 return await self._rest(vm, run, None)
             case AskStop():
                 assert run is not None
@@ -123,7 +153,7 @@ class VMController:
             case Release():
                 return await self._release(vm)
             case Rest(seconds):
-                return await self._rest(vm, run, seconds)
+                return await self._rest(vm, run, seconds, asleep=asleep)
 
     # The steps
 
@@ -152,52 +182,6 @@ class VMController:
             return Again()
         raise Exhausted(f"node {self._node_name} has no slot left")
 
-    async def _launch(self, vm: VM) -> Outcome:
-        now = self._clock.now()
-        first = vm.status.run_id == ""
-        asked_at = vm.meta.created_at if first and vm.meta.generation == 1 else format_time(now)
-        status = msgspec.structs.replace(
-            vm.status,
-            phase="Preparing",
-            reason="Preparing",
-            message="",
-            run_id=new_run_id(),
-            started_token=vm.spec.restart_token,
-            start=StartRecord(kind="cold", asked_at=asked_at),
-            observed_generation=vm.meta.generation,
-        )
-        vm = await self._save(vm, status)
-        try:
-            run = await self._starter.launch(vm)
-        except StaleRevision:
-            raise
-        except VolantError as error:
-            return await self._start_failed(vm, error)
-        log.info("vm_started", name=vm.name, pid=run.instance.pid, accelerator=run.instance.machine.accelerator)
-        network_ready = self._starter.network_condition(vm, self._clock.now())
-        vm = msgspec.structs.replace(vm, status=network_ready)
-        facts = await self._facts(vm, run)
-        words = f"started under {facts.hypervisor}" + (f" ({facts.accelerator})" if facts.accelerator != "none" else "")
-        await self._save(vm, project_status(vm, facts, self._clock.now()), Note("Normal", "Started", words), force=True)
-        return Done()
-
-    async def _start_failed(self, vm: VM, error: VolantError) -> Outcome:
-        failures = vm.status.failures + 1
-        delay = RESTART_BACKOFF.delay(failures, self._starter.random_source)
-        message = str(error) + (f" ({error.hint})" if error.hint else "")
-        status = msgspec.structs.replace(
-            vm.status,
-            phase="Failed",
-            ready=False,
-            reason="StartFailed",
-            message=message,
-            failures=failures,
-            retry_at=format_time(self._clock.now() + timedelta(seconds=delay)),
-        )
-        log.warning("vm_start_failed", name=vm.name, error=message, failures=failures)
-        await self._save(vm, status, Note("Warning", "StartFailed", message))
-        return After(delay)
-
     async def _ask_stop(self, vm: VM, run: Run) -> Outcome:
         if run.stop_asked_at is None:
             run.stop_asked_at = self._clock.now()
@@ -214,7 +198,7 @@ class VMController:
             await self._rest(vm, run, None)
             return After(ASK_AGAIN_S)
         run.stop_delivered = True
-        await self._save(
+        await self._writer.save(
             vm,
             project_status(vm, await self._facts(vm, run), self._clock.now()),
             Note("Normal", "Stopping", f"asked to stop, with {vm.spec.stop_grace_s} s of grace"),
@@ -256,7 +240,7 @@ class VMController:
         status = msgspec.structs.replace(vm.status, **changes)
         ended = msgspec.structs.replace(vm, status=status)
         log.info("vm_ended", name=vm.name, kind=ending.kind, message=words, asked=asked)
-        await self._save(vm, project_status(ended, None, now), *notes)
+        await self._writer.save(vm, project_status(ended, None, now), *notes)
         return Again()
 
     async def _release(self, vm: VM) -> Outcome:
@@ -265,6 +249,7 @@ class VMController:
         operations: list[Operation] = [Delete(key_of(vm), vm.revision)]
         names = [mac_claim_name(address.mac) for address in vm.status.addresses]
         names += [ip_claim_name(address.network, address.ip) for address in vm.status.addresses]
+        names += port_claim_names(vm)
         if vm.status.slot is not None:
             names.append(slot_claim_name(vm.status.node, vm.status.slot))
         for name in names:
@@ -272,14 +257,14 @@ class VMController:
             stored = await self._store.get(key)
             if stored is not None and stored.data["spec"]["owner_uid"] == vm.uid:
                 operations.append(Delete(key, stored.revision))
-        operations.append(event_operation(self._cache, vm, Note("Normal", "Deleted", "it is gone"), self._at()))
+        operations.append(event_operation(self._cache, vm, Note("Normal", "Deleted", "it is gone"), self._writer.now))
         await self._store.transact(operations)
         log.info("vm_deleted", name=vm.name)
         return Done()
 
-    async def _rest(self, vm: VM, run: Run | None, seconds: float | None) -> Outcome:
+    async def _rest(self, vm: VM, run: Run | None, seconds: float | None, *, asleep: bool = False) -> Outcome:
         facts = None if run is None else await self._facts(vm, run)
-        status = project_status(vm, facts, self._clock.now())
+        status = project_status(vm, facts, self._clock.now(), asleep=asleep)
         notes: list[Note] = []
         if status.ready and not vm.status.ready:
             start = status.start
@@ -289,7 +274,7 @@ class VMController:
             notes.append(Note("Warning", status.reason or "NotReady", status.message or "no longer ready"))
         elif status.reason != vm.status.reason and status.reason in _TOLD_REASONS:
             notes.append(Note("Warning", status.reason, status.message))
-        await self._save(vm, status, *notes)
+        await self._writer.save(vm, status, *notes)
         if facts is not None and not facts.settled and facts.agent_down_s < AGENT_GRACE_S:
             grace_left = AGENT_GRACE_S - facts.agent_down_s + 0.05
             seconds = grace_left if seconds is None else min(seconds, grace_left)
@@ -301,24 +286,7 @@ class VMController:
     # Parts of steps
 
     async def _facts(self, vm: VM, run: Run) -> Facts:
-        return gather_facts(run, has_health_check=await self._starter.has_health_check(vm))
-
-    async def _save(self, vm: VM, status: VMStatus, *notes: Note, force: bool = False) -> VM:
-        if status == vm.status and not notes and not force:
-            return vm
-        changed = msgspec.structs.replace(vm, status=status)
-        now = self._at()
-        operations: list[Operation] = [update_of(changed)]
-        operations += [event_operation(self._cache, vm, note, now) for note in notes]
-        try:
-            revision = await self._store.transact(operations)
-        except (AlreadyExists, NotFound):
-            # The cache had not seen that this event came, or that it was swept; the status matters more than its count.
-            revision = await self._store.transact(operations[:1])
-        return msgspec.structs.replace(changed, revision=revision)
-
-    def _at(self) -> str:
-        return format_time(self._clock.now())
+        return gather_facts(vm, run, has_health_check=await self._starter.has_health_check(vm))
 
 
 _TOLD_REASONS = frozenset({"CrashLoop", "WorkloadFailed", "WorkloadEnded", "Unhealthy", "AgentSilent"})

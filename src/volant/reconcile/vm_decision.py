@@ -32,6 +32,18 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds for which this volantd has tended the run without hearing from its agent at all; 0 once it has."""
     agent_waits: bool = False
     """The agent is connected and has not been configured."""
+    agent_differs: bool = False
+    """The agent is connected and was told to be another machine, or the same in another life."""
+    settled: bool = False
+    """The agent is connected and has been told who it is."""
+    healthy: bool = False
+    """Settled, and its workload runs and passes its check."""
+    paused: bool = False
+    """Its processors stand still."""
+    asleep: bool = False
+    """Nothing runs, and what was saved of it lies ready."""
+    busy: bool = False
+    """Somebody has it in hand, for a moment."""
 
 
 class Schedule(msgspec.Struct, frozen=True):
@@ -44,6 +56,30 @@ class Launch(msgspec.Struct, frozen=True):
 
 class Configure(msgspec.Struct, frozen=True):
     """Tell the waiting agent who it is."""
+
+
+class Renew(msgspec.Struct, frozen=True):
+    """Tell an agent that runs a workload already who it is now."""
+
+
+class Install(msgspec.Struct, frozen=True):
+    """Lay the snapshot ready that it is to begin from; whatever runs or was saved gives way."""
+
+
+class Wake(msgspec.Struct, frozen=True):
+    """Let it go on from what was saved."""
+
+
+class Suspend(msgspec.Struct, frozen=True):
+    """Save it and end its process."""
+
+
+class Park(msgspec.Struct, frozen=True):
+    """Pause a clone that is ready to be taken."""
+
+
+class Resume(msgspec.Struct, frozen=True):
+    """Let a paused guest run."""
 
 
 class AskStop(msgspec.Struct, frozen=True):
@@ -72,7 +108,22 @@ class Rest(msgspec.Struct, frozen=True):
     seconds: float | None = None
 
 
-Action = Schedule | Launch | Configure | AskStop | Destroy | RecordEnd | Release | Rest
+Action = (
+    Schedule
+    | Launch
+    | Configure
+    | Renew
+    | Install
+    | Wake
+    | Suspend
+    | Park
+    | Resume
+    | AskStop
+    | Destroy
+    | RecordEnd
+    | Release
+    | Rest
+)
 
 
 def decide(vm: VM, seen: Seen, now: datetime) -> Action:
@@ -83,6 +134,8 @@ def decide(vm: VM, seen: Seen, now: datetime) -> Action:
         if not this_run:
             return Destroy("it is no run that was asked for")
         return _decide_alive(vm, seen, now)
+    if seen.asleep:
+        return _decide_asleep(vm, now)
     if this_run and seen.ending is not None and not end_recorded(vm):
         return RecordEnd(seen.ending)
     if status.run_id and status.started_at is not None and not end_recorded(vm):
@@ -93,26 +146,54 @@ def decide(vm: VM, seen: Seen, now: datetime) -> Action:
         return Rest()
     if status.slot is None:
         return Schedule()
+    waiting = _wait_for_retry(vm, now)
+    if waiting is not None:
+        return waiting
+    return Install() if install_due(vm) else Launch()
+
+
+def _decide_asleep(vm: VM, now: datetime) -> Action:
+    if vm.deleting:
+        return Release()
+    if install_due(vm):
+        return Install()
+    if vm.spec.power == "suspended" and vm.status.started_token == vm.spec.restart_token:
+        return Rest()
+    # To stop it in an orderly way, too, it has to wake.
+    return _wait_for_retry(vm, now) or Wake()
+
+
+def _wait_for_retry(vm: VM, now: datetime) -> Rest | None:
+    status = vm.status
     asked_anew = status.started_token != vm.spec.restart_token
     if not asked_anew and status.retry_at is not None and parse_time(status.retry_at) > now:
         return Rest((parse_time(status.retry_at) - now).total_seconds())
-    return Launch()
+    return None
 
 
 def _decide_alive(vm: VM, seen: Seen, now: datetime) -> Action:
     if seen.ending is not None:
         return RecordEnd(seen.ending)
-    if not wants_run(vm) or vm.status.started_token != vm.spec.restart_token:
-        if seen.stop_asked_at is None:
-            return AskStop()
-        deadline = seen.stop_asked_at + timedelta(seconds=vm.spec.stop_grace_s + STOP_MARGIN_S)
-        if now >= deadline:
-            return Destroy(f"it did not switch itself off within {vm.spec.stop_grace_s + STOP_MARGIN_S:g} s")
-        if not seen.stop_delivered:
-            return AskStop()
-        return Rest((deadline - now).total_seconds())
+    if seen.busy:
+        # Whoever has it in hand lets go soon, and has us look again.
+        return Rest()
+    if install_due(vm):
+        return Install()
+    if end_was_asked(vm):
+        return Resume() if seen.paused and seen.stop_asked_at is None else _decide_stop(vm, seen, now)
+    if vm.spec.power == "suspended" and (seen.settled or seen.paused):
+        return Suspend()
+    if vm.spec.power == "parked":
+        if seen.paused:
+            return Rest()
+        if seen.healthy:
+            return Park()
+    if seen.paused:
+        return Resume()
     if seen.agent_waits:
         return Configure()
+    if seen.agent_differs:
+        return Renew()
     if seen.silent_s and not is_true(vm.status.conditions, BOOTED):
         if seen.silent_s >= BOOT_DEADLINE_S:
             return Destroy(f"its agent did not answer within {BOOT_DEADLINE_S:g} s of the start")
@@ -120,8 +201,25 @@ def _decide_alive(vm: VM, seen: Seen, now: datetime) -> Action:
     return Rest()
 
 
+def _decide_stop(vm: VM, seen: Seen, now: datetime) -> Action:
+    if seen.stop_asked_at is None:
+        return AskStop()
+    deadline = seen.stop_asked_at + timedelta(seconds=vm.spec.stop_grace_s + STOP_MARGIN_S)
+    if now >= deadline:
+        return Destroy(f"it did not switch itself off within {vm.spec.stop_grace_s + STOP_MARGIN_S:g} s")
+    if not seen.stop_delivered:
+        return AskStop()
+    return Rest((deadline - now).total_seconds())
+
+
 def wants_run(vm: VM) -> bool:
-    return not vm.deleting and vm.spec.power == "running"
+    """True when something should run for it that does not run yet."""
+    return not vm.deleting and vm.spec.power in ("running", "parked")
+
+
+def install_due(vm: VM) -> bool:
+    """True when it is to begin from a snapshot and has not yet."""
+    return bool(vm.spec.snapshot) and not vm.deleting and vm.status.snapshot_token != vm.spec.snapshot_token
 
 
 def end_recorded(vm: VM) -> bool:
@@ -131,7 +229,7 @@ def end_recorded(vm: VM) -> bool:
 
 def end_was_asked(vm: VM) -> bool:
     """True when a run that ends now ends because somebody wanted it to."""
-    return not wants_run(vm) or vm.status.started_token != vm.spec.restart_token
+    return vm.deleting or vm.spec.power == "stopped" or vm.status.started_token != vm.spec.restart_token
 
 
 def ended_for_good(vm: VM) -> bool:

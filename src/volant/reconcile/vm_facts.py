@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from volant.core.vm import WorkloadStatus
+from volant.core.vm import VM, WorkloadStatus
 from volant.node.run import Run
+from volant.reconcile.identity import is_settled
 from volant.reconcile.vm_status import Facts
 
-_STEPS = (("prepare", "asked", "prepared"), ("launch", "prepared", "launched"), ("boot", "launched", "hello"))
+_STEPS = (
+    ("prepare", "asked", "prepared"),
+    ("launch", "prepared", "launched"),
+    ("resume", "launched", "resumed"),
+    ("boot", "launched", "hello"),
+    ("connect", "resumed", "hello"),
+    ("identity", "hello", "configured"),
+)
 
 
-def gather_facts(run: Run, *, has_health_check: bool) -> Facts:
+def gather_facts(vm: VM, run: Run, *, has_health_check: bool) -> Facts:
     agent = run.agent
     machine = run.instance.machine
     hello = agent.hello
@@ -23,10 +31,13 @@ def gather_facts(run: Run, *, has_health_check: bool) -> Facts:
         hypervisor=machine.hypervisor,
         accelerator=machine.accelerator,
         stop_asked=run.stop_asked_at is not None,
-        agent_connected=agent.connected,
+        agent_connected=agent.connected and not run.clock_due,
         agent_down_s=run.agent_down_s or 0.0,
         said_hello=hello is not None,
-        configured=hello is not None and (hello.state != "waiting" or "configured" in run.marks),
+        configured=is_settled(vm, run),
+        paused=run.paused,
+        resuming=run.clock_due,
+        template=machine.base,
         has_health_check=has_health_check,
         workload=None
         if workload is None
@@ -51,6 +62,9 @@ def _measure_steps(run: Run) -> dict[str, int]:
     """
     marks = run.marks
     steps = {name: round((marks[end] - marks[begin]) * 1000) for name, begin, end in _STEPS if begin in marks and end in marks}
+    if "resumed" in marks:
+        steps.pop("boot", None)
+        return steps
     timeline = run.agent.hello.timeline if run.agent.hello is not None else None
     if timeline is not None and timeline.init_ms is not None and timeline.channel_ms is not None:
         steps["kernel"] = timeline.init_ms

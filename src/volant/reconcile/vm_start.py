@@ -6,36 +6,49 @@ import asyncio
 import os
 import random
 import secrets
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
+import structlog
 
 from volant.core.address import tap_name
 from volant.core.clock import Clock, format_time
 from volant.core.condition import Condition, set_condition
-from volant.core.errors import Unavailable
+from volant.core.errors import ChecksumMismatch, HostError, NotFound, Unavailable, VolantError
 from volant.core.ids import Digest, RunId
 from volant.core.manifest import Manifest
 from volant.core.network import Network
 from volant.core.plugin import Plugin, wanted_artifacts
+from volant.core.template import TemplateKind
 from volant.core.vm import NETWORK_READY, VM, VMStatus
-from volant.guest.document import encode_document
-from volant.hypervisor.driver import Driver
+from volant.guest.document import Document, digest_document, encode_document
+from volant.hypervisor.driver import SAVED, Driver, NotRestorable, Saved
 from volant.hypervisor.machine import BlockDevice, Files, Machine, NetworkDevice
+from volant.hypervisor.record import read_record
 from volant.net.fabric import Fabric
 from volant.node.local import LocalNode
 from volant.node.run import Run
-from volant.node.unit import read_secret
+from volant.node.unit import Identity, forget_identity, read_secret, write_identity
 from volant.reconcile.guest_config import DISK_SERIAL, ROOTFS_SERIAL, build_document
+from volant.reconcile.identity import identity_of
 from volant.reconcile.network import NetworkKeeper, plan_of
+from volant.reconcile.templates import Choice, TemplateKeeper, TemplateRecord
 from volant.store.contract import Store
 from volant.store.records import find_resource
 from volant.volume.disk import Disks
 
+log = structlog.get_logger()
+
 ENTROPY_BYTES = 64
+CLONE = "clone"
+"""The agent's capability to find its network device by another's address, and to mount a disk that changed since it was seen."""
+
+DISK = "disk.img"
+"""The disk of what was saved with one."""
 
 
 class Artifacts(Protocol):
@@ -44,6 +57,13 @@ class Artifacts(Protocol):
     async def verify(self, digest: Digest) -> None: ...
 
     def open(self, digest: Digest) -> int: ...
+
+
+class Started(msgspec.Struct, frozen=True):
+    """What a start came to: a run, or None for one that waits for its template."""
+
+    choice: Choice
+    run: Run | None = None
 
 
 class VMStarter:
@@ -56,6 +76,7 @@ class VMStarter:
         clock: Clock,
         driver: Driver,
         node: LocalNode,
+        templates: TemplateKeeper,
         artifacts: Artifacts,
         disks: Disks,
         fabric: Fabric,
@@ -68,6 +89,7 @@ class VMStarter:
         self._clock = clock
         self._driver = driver
         self._node = node
+        self._templates = templates
         self._artifacts = artifacts
         self._disks = disks
         self._fabric = fabric
@@ -76,28 +98,176 @@ class VMStarter:
         self._random_bytes = random_bytes
         self.random_source = random_source or random.Random()  # noqa: S311  # spreads retries, keeps no secret
 
-    async def launch(self, vm: VM) -> Run:
-        """Begin the run that ``vm.status.run_id`` names.
+    async def start(self, vm: VM) -> Started:
+        """Begin the run that ``vm.status.run_id`` names, from a template where that can be.
 
         Raises:
             VolantError: it could not be started; nothing of this start is left but the VM's own disk.
         """
         asked = self._clock.monotonic()
+        manifest, machine, media = await self.resolve(vm)
+        # A disk that is there holds what the VM wrote, which no template's workload knows of.
+        is_first = not (self._has_disk(vm, manifest) and self._node.places.disk(vm.uid).exists())
+        choice = await self._templates.choose(vm, machine, manifest, media, is_first=is_first)
+        if choice.how == "wait":
+            return Started(choice)
+        if choice.how == "template":
+            try:
+                with self._templates.starting(choice.key):
+                    return Started(choice, await self._start_clone(vm, machine, manifest, media, choice, asked))
+            except (NotFound, Unavailable, HostError) as error:
+                self._templates.give_up(choice.key, f"its template did not start: {error}")
+                if vm.spec.start == "template":
+                    raise
+                choice = Choice(how="cold", reason=f"its template did not start: {error}")
+        try:
+            run = await self.boot(vm, machine, manifest, media, held=choice.capture, asked=asked)
+            if choice.capture:
+                self._templates.capture(choice.key, self.describe_template(vm, choice.kind), run)
+        finally:
+            if choice.capture:
+                self._templates.break_promise(choice.key)
+        return Started(choice, run)
+
+    async def wake(self, vm: VM, saved: Path, *, as_new: bool) -> Run:
+        """Begin the run anew from what was saved of its guest, up to where it could go on.
+
+        Raises:
+            NotRestorable: what was saved, or the template that it stands on, is not what it was. Else as ``start``.
+        """
+        asked = self._clock.monotonic()
+        manifest, machine, media = await self.resolve(vm)
+        machine = msgspec.structs.replace(machine, base=read_base(saved))
+        try:
+            base = await self._templates.open(machine.base) if machine.base else None
+        except (NotFound, ChecksumMismatch) as error:
+            raise NotRestorable(f"the template that it stands on is lost: {error}") from error
+        if as_new:
+            machine = _with_device_macs(machine, saved)
+        async with self._prepare(vm, machine, manifest, media, boots=False) as files:
+            prepared = self._clock.monotonic()
+            run = await self._node.restore(vm.uid, machine, files, saved, base, as_new=as_new)
+        run.marks |= {"asked": asked, "prepared": prepared}
+        return run
+
+    async def go_on(self, run: Run) -> None:
+        """Let a restored or paused guest run, and talk to it."""
+        await run.instance.resume()
+        run.paused = False
+        run.clock_due = True
+        run.mark("resumed")
+        run.release()
+
+    async def boot(
+        self, vm: VM, machine: Machine, manifest: Manifest, media: dict[str, Digest], *, held: bool, asked: float
+    ) -> Run:
+        forget_identity(self._node.places.make(vm.uid))
+        async with self._prepare(vm, machine, manifest, media, boots=True) as files:
+            prepared = self._clock.monotonic()
+            run = await self._node.launch(vm.uid, machine, files, held=held)
+        run.marks |= {"asked": asked, "prepared": prepared}
+        return run
+
+    async def resolve(self, vm: VM) -> tuple[Manifest, Machine, dict[str, Digest]]:
+        """What ``vm`` is made from, as a machine and its files' digests. Raises Unavailable."""
         _, manifest = await self._read_plugin(vm)
-        network = await self._read_network(vm)
-        digests = wanted_artifacts(manifest)
-        machine = await self._driver.resolve(self._describe(vm, manifest, digests))
+        media = wanted_artifacts(manifest)
+        machine = await self._driver.resolve(self._describe(vm, manifest, media))
         if vm.spec.isolation == "hardware" and machine.accelerator != "kvm":
             raise Unavailable(
                 "hardware isolation was asked for and this host cannot give it",
                 hint="volar doctor says why KVM does not work here",
             )
+        return manifest, machine, media
+
+    def describe_template(self, vm: VM, kind: TemplateKind) -> TemplateRecord:
+        return TemplateRecord(
+            kind=kind,
+            plugin=vm.spec.plugin,
+            project=vm.meta.project,
+            disk_mb=(vm.spec.disk_mb or 0) if vm.spec.root == "disk" else 0,
+            created_at=format_time(self._clock.now()),
+        )
+
+    def find_unfit(self, run: Run) -> str:
+        """Why a clone that waits cannot become a machine of its own; its template is left alone then. Empty when it can."""
+        hello, machine = run.agent.hello, run.instance.machine
+        if not machine.base or hello is None or CLONE in hello.capabilities:
+            return ""
+        reason = f"its agent, {hello.agent}, is too old to be cloned: build its plugin again"
+        self._templates.give_up(machine.base, reason)
+        return reason
+
+    async def configure(self, vm: VM, run: Run) -> None:
+        """Tell the waiting agent who it is. A document once accepted stays; asking twice is answered and changes nothing."""
+        if "configured" in run.marks:
+            return
+        content = encode_document(await self.build_guest_document(vm, run, read_secret(self._node.places.unit(vm.uid))))
+        await run.link.configure(content)
+        self._remember(vm, run, content)
+
+    async def renew(self, vm: VM, run: Run) -> None:
+        """Tell an agent whose workload runs already who it is now."""
+        secret = read_secret(self._node.places.unit(vm.uid))
+        content = encode_document(await self.build_guest_document(vm, run, secret))
+        await run.link.renew(content, secret=secret)
+        self._remember(vm, run, content)
+
+    async def build_guest_document(self, vm: VM, run: Run, secret: bytes) -> Document:
+        _, manifest = await self._read_plugin(vm)
+        network = await self._read_network(vm)
+        return build_document(
+            vm,
+            manifest,
+            network,
+            secret=secret,
+            entropy=self._random_bytes(ENTROPY_BYTES),
+            unix_ns=int(self._clock.now().timestamp() * 1e9),
+            nameservers=self._nameservers,
+            device_mac=next((nic.device_mac for nic in run.instance.machine.networks), ""),
+        )
+
+    def _remember(self, vm: VM, run: Run, content: bytes) -> None:
+        run.identity = Identity(document=digest_document(content), of=identity_of(vm))
+        write_identity(self._node.places.unit(vm.uid), run.identity)
+        run.clock_due = False
+        run.mark("configured")
+
+    async def _start_clone(
+        self, vm: VM, machine: Machine, manifest: Manifest, media: dict[str, Digest], choice: Choice, asked: float
+    ) -> Run:
+        assert choice.path is not None
+        machine = _with_device_macs(msgspec.structs.replace(machine, base=choice.key), choice.path)
+        unit = self._node.places.make(vm.uid)
+        forget_identity(unit)
+        if choice.kind == "ready" and self._has_disk(vm, manifest):
+            # Its file system is mounted in the template already, so that the disk must be the template's.
+            await self._disks.copy_disk(choice.path / DISK, self._node.places.disk(vm.uid))
+        async with self._prepare(vm, machine, manifest, media, boots=False) as files:
+            prepared = self._clock.monotonic()
+            run = await self._node.restore(vm.uid, machine, files, choice.path, as_new=True)
+        run.marks |= {"asked": asked, "prepared": prepared}
+        try:
+            await self.go_on(run)
+        except VolantError as error:
+            # It stands there, paused; whoever looks at it next resumes it.
+            log.warning("not_resumed", name=vm.name, error=str(error))
+        return run
+
+    @asynccontextmanager
+    async def _prepare(
+        self, vm: VM, machine: Machine, manifest: Manifest, media: dict[str, Digest], *, boots: bool
+    ) -> AsyncIterator[Files]:
+        """Everything that a run needs, made ready and open until the context is left."""
+        network = await self._read_network(vm)
         self._node.places.make(vm.uid)
+        has_disk = self._has_disk(vm, manifest)
+        wanted = media if boots else {role: digest for role, digest in media.items() if role == "rootfs"}
         try:
             async with asyncio.TaskGroup() as group:
-                for digest in digests.values():
+                for digest in wanted.values():
                     group.create_task(self._artifacts.verify(digest))
-                if self._has_disk(vm, manifest):
+                if has_disk:
                     assert vm.spec.disk_mb is not None
                     group.create_task(self._disks.ensure_disk(self._node.places.disk(vm.uid), vm.spec.disk_mb))
                 group.create_task(self._networks.ensure_port(vm))
@@ -111,41 +281,25 @@ class VMStarter:
                 opened.callback(os.close, descriptor)
                 return descriptor
 
-            initramfs = digests["boot_initramfs"] if manifest.rootfs is not None else digests["initramfs"]
             disks = {}
             if manifest.rootfs is not None:
-                disks[ROOTFS_SERIAL] = keep(self._artifacts.open(digests["rootfs"]))
-            if self._has_disk(vm, manifest):
+                disks[ROOTFS_SERIAL] = keep(self._artifacts.open(media["rootfs"]))
+            if has_disk:
                 disks[DISK_SERIAL] = keep(await self._disks.open_disk(self._node.places.disk(vm.uid)))
-            files = Files(
-                kernel=keep(self._artifacts.open(digests["kernel"])),
-                initramfs=keep(self._artifacts.open(initramfs)),
+            yield Files(
+                kernel=keep(self._artifacts.open(machine.kernel)) if boots else -1,
+                initramfs=keep(self._artifacts.open(machine.initramfs)) if boots else -1,
                 disks=disks,
                 taps={nic.tap: keep(await self._fabric.open_tap(nic.tap, plan.bridge)) for nic in machine.networks},
             )
-            prepared = self._clock.monotonic()
-            run = await self._node.launch(vm.uid, machine, files)
-        run.marks["asked"] = asked
-        run.marks["prepared"] = prepared
-        return run
 
-    async def configure(self, vm: VM, run: Run) -> None:
-        """Tell the waiting agent who it is. A document once accepted stays; asking twice is answered and changes nothing."""
-        if "configured" in run.marks:
-            return
-        _, manifest = await self._read_plugin(vm)
-        network = await self._read_network(vm)
-        document = build_document(
-            vm,
-            manifest,
-            network,
-            secret=read_secret(self._node.places.unit(vm.uid)),
-            entropy=self._random_bytes(ENTROPY_BYTES),
-            unix_ns=int(self._clock.now().timestamp() * 1e9),
-            nameservers=self._nameservers,
-        )
-        await run.link.configure(encode_document(document))
-        run.mark("configured")
+    async def connect(self, vm: VM) -> None:
+        """Let the card of a VM that runs already speak with its addresses."""
+        await self._networks.ensure_port(vm)
+
+    async def close_ports(self, vm: VM) -> None:
+        """Have who connects to its published ports from now on come to volantd, which can wake it."""
+        await self._networks.close_ports(vm)
 
     async def release_network(self, vm: VM) -> None:
         """Take down what a dead VM process may have left of its taps."""
@@ -202,6 +356,28 @@ class VMStarter:
         if network is None:
             raise Unavailable(f"its network {vm.spec.network!r} is gone")
         return network
+
+
+def _with_device_macs(machine: Machine, saved: Path) -> Machine:
+    """``machine``, told by what its guest's network devices will be found."""
+    record = _read_saved(saved)
+    networks = [
+        msgspec.structs.replace(nic, device_mac=was.mac if was.mac != nic.mac else "")
+        for nic, was in zip(machine.networks, record.machine.networks, strict=False)
+    ]
+    return msgspec.structs.replace(machine, networks=tuple(networks))
+
+
+def read_base(saved: Path) -> str:
+    """The template that what was saved stands on; empty for none. Raises NotRestorable."""
+    return _read_saved(saved).machine.base
+
+
+def _read_saved(saved: Path) -> Saved:
+    record = read_record(saved / SAVED, Saved)
+    if record is None:
+        raise NotRestorable(f"nothing that was saved lies in {saved}")
+    return record
 
 
 def _first_of(group: ExceptionGroup[Exception]) -> Exception:

@@ -20,7 +20,7 @@ from volant.core.vm import (
     VMStatus,
     WorkloadStatus,
 )
-from volant.reconcile.vm_decision import end_recorded, ended_for_good, wants_run
+from volant.reconcile.vm_decision import end_recorded, end_was_asked, ended_for_good, wants_run
 
 AGENT_GRACE_S = 5.0
 """How long an agent may be silent before a status that was good stops being good: volantd's own restart is no news."""
@@ -52,6 +52,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     health: str | None = None
     health_message: str = ""
     steps_ms: dict[str, int] = {}
+    paused: bool = False
+    resuming: bool = False
+    """It goes on from where it stood still, and its agent has not shown itself since."""
+    template: str = ""
 
     @property
     def settled(self) -> bool:
@@ -61,10 +65,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         return not self.configured or (self.workload is not None and (self.health is not None or not self.has_health_check))
 
 
-def project_status(vm: VM, facts: Facts | None, now: datetime) -> VMStatus:
-    """``vm.status`` as it should read. Without facts nothing runs."""
+def project_status(vm: VM, facts: Facts | None, now: datetime, *, asleep: bool = False) -> VMStatus:
+    """``vm.status`` as it should read. Without facts nothing runs; ``asleep``: it can go on from what was saved."""
     if facts is None:
-        return _project_idle(vm, now)
+        return _project_asleep(vm, now) if asleep else _project_idle(vm, now)
     return _project_running(vm, facts, now)
 
 
@@ -78,14 +82,23 @@ def _project_running(vm: VM, facts: Facts, now: datetime) -> VMStatus:
         conditions, at, BOOTED, booted, "AgentAnswered" if booted else "Booting", "" if booted else "the guest is booting"
     )
     workload = status.workload
+    judgement: tuple[bool, str, str] | None = None
     if not trusted:
         workload = facts.workload or WorkloadStatus()
         conditions = _set(conditions, at, AGENT_CONNECTED, facts.agent_connected, *_agent_words(facts, booted))
         was_ready = status.ready and facts.workload is not None and facts.workload.pid == status.workload.pid
-        conditions = _set(conditions, at, READY, *_judge_ready(facts, was_ready=was_ready))
-    going = facts.stop_asked or not wants_run(vm) or status.started_token != vm.spec.restart_token
+        judgement = _judge_ready(facts, was_ready=was_ready)
+    going = facts.stop_asked or end_was_asked(vm)
     if going:
-        conditions = _set(conditions, at, READY, False, "Stopping", "it is being stopped")
+        judgement = (False, "Stopping", "it is being stopped")
+    elif vm.spec.power == "suspended":
+        judgement = (False, "Suspending", "it is being suspended")
+    elif facts.paused:
+        parked = vm.spec.power == "parked"
+        judgement = (False, "Parked", "it waits to be taken") if parked else (False, "Paused", "it is paused")
+    if judgement is not None:
+        # Once, so that what it was on the way there is no transition.
+        conditions = _set(conditions, at, READY, *judgement)
     judged = find_condition(conditions, READY)
     assert judged is not None
     ready = judged.status == "True"
@@ -94,6 +107,10 @@ def _project_running(vm: VM, facts: Facts, now: datetime) -> VMStatus:
         phase = "Deleting"
     elif going:
         phase = "Stopping"
+    elif judged.reason == "Suspending":
+        phase = "Suspending"
+    elif judged.reason == "Parked":
+        phase = "Parked"
     elif judged.reason in ("CrashLoop", "WorkloadFailed"):
         phase = "Failed"
     elif ready or (trusted and status.phase == "Running") or workload.state not in ("unknown", "starting"):
@@ -110,6 +127,8 @@ def _project_running(vm: VM, facts: Facts, now: datetime) -> VMStatus:
         pid=facts.pid,
         started_at=format_time(facts.started_at),
         retry_at=None,
+        template=facts.template,
+        suspended=None,
         start=_project_start(status.start, facts, ready, now),
         workload=workload,
         conditions=conditions,
@@ -127,6 +146,32 @@ def _project_start(start: StartRecord | None, facts: Facts, ready: bool, now: da
     return msgspec.structs.replace(start, steps_ms=steps, duration_ms=max(0, round((now - asked).total_seconds() * 1000)))
 
 
+def _project_asleep(vm: VM, now: datetime) -> VMStatus:
+    at = format_time(now)
+    phase: Phase = "Suspended"
+    reason, message = "Suspended", "it goes on when it is resumed"
+    if vm.spec.ports:
+        message = "it goes on when it is resumed, or when somebody connects to one of its ports"
+    if vm.deleting:
+        phase, reason, message = "Deleting", "Deleting", "its host is giving back what it held"
+    elif vm.spec.power != "suspended" or vm.status.started_token != vm.spec.restart_token:
+        phase, reason, message = "Starting", "Waking", "it is being resumed"
+    conditions = vm.status.conditions
+    for type_ in (BOOTED, AGENT_CONNECTED, READY):
+        conditions = _set(conditions, at, type_, type_ == BOOTED, reason, message if type_ == READY else "")
+    return msgspec.structs.replace(
+        vm.status,
+        phase=phase,
+        ready=False,
+        reason=reason,
+        message=message,
+        pid=None,
+        started_at=None,
+        conditions=conditions,
+        observed_generation=vm.meta.generation,
+    )
+
+
 def _project_idle(vm: VM, now: datetime) -> VMStatus:
     status = vm.status
     at = format_time(now)
@@ -135,6 +180,8 @@ def _project_idle(vm: VM, now: datetime) -> VMStatus:
     reason, message = "", ""
     if vm.deleting:
         phase, reason, message = "Deleting", "Deleting", "its host is giving back what it held"
+    elif vm.spec.power == "suspended":
+        phase, reason, message = "Stopped", "NotSaved", "it ended before it could be suspended"
     elif not wants_run(vm):
         phase, reason, message = "Stopped", "Stopped", "it was asked to stop" if end is not None else "it was created stopped"
     elif end is not None and ended_for_good(vm):
@@ -163,6 +210,8 @@ def _project_idle(vm: VM, now: datetime) -> VMStatus:
         message=message,
         pid=None,
         started_at=None,
+        template="",
+        suspended=None,
         workload=WorkloadStatus(),
         conditions=conditions,
         observed_generation=vm.meta.generation,
@@ -174,6 +223,8 @@ def _agent_words(facts: Facts, booted: bool) -> tuple[str, str]:
         return "Connected", ""
     if not booted:
         return "Booting", "the guest is booting"
+    if facts.resuming:
+        return "Resuming", "the guest goes on"
     return "AgentSilent", facts.agent_reason or "the agent has stopped answering"
 
 
@@ -206,6 +257,16 @@ def _judge_ready(facts: Facts, *, was_ready: bool) -> tuple[bool, str, str]:
             return False, "Stopping", "the guest is shutting down"
         case _:
             return False, "WorkloadStarting", "the workload is being started"
+
+
+def begin_anew(status: VMStatus, now: str) -> VMStatus:
+    """``status`` without what was known of the run before."""
+    conditions = status.conditions
+    for type_ in (BOOTED, AGENT_CONNECTED, READY):
+        conditions = _set(conditions, now, type_, False, "NotYet", "")
+    return msgspec.structs.replace(
+        status, phase="Preparing", ready=False, reason="Preparing", message="", workload=WorkloadStatus(), conditions=conditions
+    )
 
 
 def in_order(conditions: Conditions) -> Conditions:

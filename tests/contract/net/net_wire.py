@@ -40,6 +40,17 @@ def udp(source_port: int, destination_port: int, payload: bytes) -> bytes:
     return struct.pack("!HHHH", source_port, destination_port, 8 + len(payload), 0) + payload
 
 
+def tcp_syn(source: str, destination: str, source_port: int, destination_port: int, payload: bytes) -> bytes:
+    """The first segment of a connection between these addresses, with ``payload`` in it already."""
+    assert len(payload) % 2 == 0
+    pseudo = IPv4Address(source).packed + IPv4Address(destination).packed + struct.pack("!HH", 6, 20 + len(payload))
+
+    def build(check: int) -> bytes:
+        return struct.pack("!HHIIBBHHH", source_port, destination_port, 1, 0, 0x50, 2, 8192, check, 0) + payload
+
+    return build(checksum(pseudo + build(0)))
+
+
 def icmp_echo(payload: bytes) -> bytes:
     assert len(payload) % 2 == 0
     body = struct.pack("!HH", 7, 1) + payload

@@ -10,7 +10,7 @@ import pytest
 from volant.core.errors import InUse, InvalidInput, NotFound, WrongState
 from volant.net.fabric import Fabric
 from volant.net.plan import NetworkPlan
-from volant.net.rules import Port, build_rules
+from volant.net.rules import Forward, Port, build_rules
 
 TAP = "vt-0123456789ab"
 
@@ -94,3 +94,35 @@ async def test_a_fresh_network_collides_with_nothing(fabric: Fabric, plan: Netwo
     await fabric.ensure_network(plan)
     assert await fabric.find_collisions(plan) == []
     assert await fabric.find_forward_drops() == []
+
+
+async def test_a_port_is_listened_on_once_until_it_is_closed(fabric: Fabric) -> None:
+    listener = await fabric.open_listener(8080)
+    assert listener.gettimeout() == 0
+    with pytest.raises(InUse, match="8080"):
+        await fabric.open_listener(8080)
+    (await fabric.open_listener(8081)).close()
+    listener.close()
+    (await fabric.open_listener(8080)).close()
+
+
+async def test_sockets_are_not_inherited_and_do_not_block(fabric: Fabric) -> None:
+    for made in (await fabric.open_listener(8080), await fabric.open_connection_socket()):
+        with made:
+            assert not made.get_inheritable()
+            assert made.gettimeout() == 0
+
+
+async def test_a_guest_that_said_nothing_counts_nothing(fabric: Fabric, plan: NetworkPlan) -> None:
+    assert await fabric.read_traffic() == {}
+    await fabric.ensure_network(plan)
+    descriptor = await fabric.open_tap(TAP, plan.bridge)
+    assert await fabric.read_traffic() == {TAP: 0}
+    os.close(descriptor)
+    assert await fabric.read_traffic() == {}
+
+
+async def test_forwards_may_be_applied_changed_and_taken_away(fabric: Fabric, plan: NetworkPlan) -> None:
+    one, other = Forward(8080, "192.168.127.2", 80), Forward(8081, "192.168.127.3", 8081)
+    for forwards in ([], [one], [one, other], [other], []):
+        await fabric.apply_rules(build_rules([plan], [], forwards))

@@ -344,3 +344,14 @@ async def test_a_crash_after_any_step_is_made_good_by_the_next_volantd(
 
 class Crash(BaseException):
     """Ends a step as nothing that is caught would."""
+
+
+async def test_a_guest_that_does_not_answer_arp_is_asked_again_soon(
+    host_fabric: HostFabric, inside: NamespaceThread, plan: NetworkPlan
+) -> None:
+    await host_fabric.ensure_network(plan)
+    neighbours = Path(f"/proc/sys/net/ipv4/neigh/{plan.bridge}")
+    found = {
+        name: await inside.call((neighbours / name).read_text) for name in ("retrans_time_ms", "mcast_solicit", "ucast_solicit")
+    }
+    assert found == {"retrans_time_ms": "100\n", "mcast_solicit": "30\n", "ucast_solicit": "30\n"}

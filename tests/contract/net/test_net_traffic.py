@@ -13,10 +13,22 @@ import pytest
 from volant.net.fabric import HostFabric
 from volant.net.namespace import NamespaceThread
 from volant.net.plan import NetworkPlan
-from volant.net.rules import Port, build_rules
+from volant.net.rules import Forward, Port, build_rules
 from volant.run import run
 
-from .net_wire import BROADCAST, Guest, arp_reply, bind_udp, ethernet, icmp_echo, ipv4, mac_bytes, router_advertisement, udp
+from .net_wire import (
+    BROADCAST,
+    Guest,
+    arp_reply,
+    bind_udp,
+    ethernet,
+    icmp_echo,
+    ipv4,
+    mac_bytes,
+    router_advertisement,
+    tcp_syn,
+    udp,
+)
 
 pytestmark = pytest.mark.vm
 
@@ -215,3 +227,34 @@ async def test_rules_that_were_taken_away_come_back(guests: dict[str, Guest], ho
         await run(["ip", "netns", "exec", namespace, "nft", "delete", "table", *table.split()], timeout_s=10)
         await host_fabric.apply_rules(ruleset)
         await assert_dropped(ethernet(B.mac, BROADCAST, 0x0800, ipv4(A.ip, B.ip, 17, udp(1, 2, LIE))), guests["a"], guests["b"])
+
+
+async def test_what_a_guest_sends_is_counted_and_what_it_hears_is_not(
+    guests: dict[str, Guest], host_fabric: HostFabric, plan: NetworkPlan
+) -> None:
+    before = await host_fabric.read_traffic()
+    for _ in range(3):
+        guests["a"].send_udp(B.mac, B.ip, 9, MARKER)
+    await guests["b"].receive_until(MARKER)
+    after = await host_fabric.read_traffic()
+    assert {tap: after[tap] - before[tap] for tap in after} == {A.tap: 3, B.tap: 0, PORTS["other"].tap: 0}
+
+
+@pytest.mark.parametrize("name", ["b", "other"])
+@pytest.mark.parametrize("target", [GATEWAY, "192.168.128.1", UPLINK_IP])
+async def test_a_published_port_is_not_there_for_guests(
+    guests: dict[str, Guest], outside: NamespaceThread, host_fabric: HostFabric, plan: NetworkPlan, name: str, target: str
+) -> None:
+    forwards = [Forward(8080, A.ip, 80)]
+    await host_fabric.apply_rules(build_rules([plan, OTHER_PLAN], list(PORTS.values()), forwards))
+    sender, bridge = PORTS[name], plan if name == "b" else OTHER_PLAN
+    with await host_fabric.open_listener(8080) as listener, await outside.call(bind_udp, OUTSIDE_IP) as receiver:
+        segment = ipv4(sender.ip, target, 6, tcp_syn(sender.ip, target, 4000, 8080, LIE))
+        guests[name].send(ethernet(sender.mac, bridge.mac, 0x0800, segment))
+        # What the same guest sends to the world afterwards goes the same way, and arrives.
+        guests[name].send_udp(bridge.mac, OUTSIDE_IP, receiver.getsockname()[1], MARKER)
+        assert await outside.call(receiver.recv, 100) == MARKER
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    guests["b"].send_udp(A.mac, A.ip, 9, MARKER)
+    assert not [seen for seen in await guests["a"].receive_until(MARKER) if LIE in seen]

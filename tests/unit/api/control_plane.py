@@ -30,7 +30,9 @@ from volant.core.plugin import ArtifactStatus, Plugin, PluginSpec, PluginStatus,
 from volant.core.resource import Meta
 from volant.core.vm import VM, Address, StartRecord, VMStatus
 from volant.core.wait import goal_reached
-from volant.node.door import Check, ExecRequest, ExecResult, LogLine
+from volant.node.door import Check, ExecRequest, ExecResult, LogLine, VMStats
+
+from .fast_starts import FakePools, FakeSnapshots, FakeTemplates
 
 NOW = "2026-01-31T12:00:00.000000Z"
 replace = msgspec.structs.replace
@@ -105,7 +107,16 @@ class FakeVMs:
     async def stop(self, name: str, *, project: str = "default", expected_generation: int | None = None) -> VM:
         return await self._change(name, expected_generation, "stopped")
 
-    restart = start
+    async def suspend(self, name: str, *, project: str = "default", expected_generation: int | None = None) -> VM:
+        if self.table.get(name).spec.power == "stopped":
+            raise WrongState(f"the VM {name!r} does not run", hint=f"volar vms start {name}")
+        return await self._change(name, expected_generation, "suspended")
+
+    async def restore(self, name: str, snapshot: str, *, project: str = "default", expected_generation: int | None = None) -> VM:
+        vm = await self._change(name, expected_generation, "running")
+        return await self.table.put(replace(vm, spec=replace(vm.spec, snapshot=snapshot)))
+
+    restart = resume = start
 
     async def delete(
         self, name: str, *, project: str = "default", uid: str | None = None, expected_generation: int | None = None
@@ -177,6 +188,18 @@ class FakePlugins:
             raise InUse(f"the plugin {name!r} is used", hint="delete those VMs first")
         await self.table.drop(name)
         return plugin
+
+    async def set_pool(
+        self, name: str, size: int | None, *, project: str = "default", expected_generation: int | None = None
+    ) -> Plugin:
+        plugin: Plugin = self.table.get(name)
+        if size is not None and not 0 <= size <= 256:
+            raise InvalidInput("a pool has 0 to 256 clones", field="pool")
+        if expected_generation not in (None, plugin.meta.generation):
+            raise StaleRevision(f"the plugin {name!r} is at generation {plugin.meta.generation}, not {expected_generation}")
+        meta = replace(plugin.meta, generation=plugin.meta.generation + 1)
+        changed: Plugin = await self.table.put(replace(plugin, meta=meta, spec=replace(plugin.spec, pool=size)))
+        return changed
 
     async def wait(self, plugin: Plugin, *, timeout_s: float) -> Plugin | None:
         return self.table.rows.get(plugin.name)
@@ -278,6 +301,9 @@ class FakeDoor:
         self.artifacts: dict[str, bytes] = {}
         self.sessions: list[FakeSession] = []
         self.requests: list[ExecRequest] = []
+        self.templates = FakeTemplates()
+        self.stats: dict[str, VMStats] = {}
+        """By uid, of those that run."""
         self._changed = asyncio.Condition()
 
     async def write_line(self, text: str, source: Any = "stdout", partial: bool = False) -> None:
@@ -330,6 +356,11 @@ class FakeDoor:
     async def artifact_size(self, digest: Any) -> int | None:
         return len(self.artifacts[digest]) if digest in self.artifacts else None
 
+    async def read_stats(self, uid: str) -> VMStats:
+        if uid not in self.stats:
+            raise WrongState("the VM does not run", hint="volar vms start NAME")
+        return self.stats[uid]
+
     async def check_host(self) -> list[Check]:
         return [
             Check(name="memory", state="ok", message="2000 MiB"),
@@ -346,7 +377,15 @@ class ControlPlane:
         self.vms = FakeVMs(plugins)
         self.plugins = FakePlugins(plugins, self.vms, self.door.artifacts)
         self.events = FakeEvents()
-        self.intents: Any = SimpleNamespace(vms=self.vms, plugins=self.plugins, events=self.events, system=FakeSystem(self.vms))
+        self.snapshots = FakeSnapshots(Table("snapshot"), self.vms)
+        self.intents: Any = SimpleNamespace(
+            vms=self.vms,
+            plugins=self.plugins,
+            events=self.events,
+            system=FakeSystem(self.vms),
+            snapshots=self.snapshots,
+            pools=FakePools(plugins),
+        )
 
     async def add_plugin(self, name: str = "nginx") -> Plugin:
         """A plugin without files."""

@@ -16,12 +16,15 @@ from volant.api.server import serve
 from volant.auth.peer import PeerPolicy
 from volant.client.client import Client
 from volant.core.clock import HostClock
-from volant.core.errors import AlreadyExists, InUse, InvalidInput, NotFound, PreconditionFailed
+from volant.core.errors import AlreadyExists, InUse, InvalidInput, NotFound, PreconditionFailed, WrongState
+from volant.core.ids import new_uid
 from volant.core.network import NetworkSpec
-from volant.core.vm import VM
-from volant.intent import EventIntent, Intents, PluginIntent, SystemIntent, VMIntent
+from volant.core.resource import Meta
+from volant.core.snapshot import Snapshot
+from volant.core.vm import VM, VMSpec, VMStatus
+from volant.intent import EventIntent, Intents, PluginIntent, PoolIntent, SnapshotIntent, SystemIntent, VMIntent
 from volant.intent.bootstrap import ensure_default_network
-from volant.store.records import find_resource, update_of
+from volant.store.records import create_of, find_resource, update_of
 from volant.store.sqlite import SqliteStore, open_store
 
 from .control_plane import FakeDoor
@@ -50,11 +53,14 @@ async def client(store: SqliteStore, tmp_path: Path) -> AsyncIterator[Client]:
     door.artifacts[DIGEST] = CONTENT
     await ensure_default_network(store, clock, NetworkSpec())
     vms = VMIntent(store, clock)
+    plugins = PluginIntent(store, clock, door.artifact_size)
     intents = Intents(
         vms=vms,
-        plugins=PluginIntent(store, clock, door.artifact_size),
+        plugins=plugins,
         events=EventIntent(store),
-        system=SystemIntent(store, vms),
+        system=SystemIntent(store, vms, plugins),
+        snapshots=SnapshotIntent(store, clock, vms),
+        pools=PoolIntent(store),
     )
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(tmp_path / "v.sock"))
@@ -115,5 +121,68 @@ async def test_events_and_absences(client: Client) -> None:
             next(client.vms.watch("absent"))
         with pytest.raises(NotFound):
             client.plugins.get("absent")
+
+    await asyncio.to_thread(look)
+
+
+async def test_a_vm_sleeps_and_goes_back_to_its_snapshot(client: Client, store: SqliteStore) -> None:
+    def ask() -> None:
+        client.plugins.install(MANIFEST)
+        with pytest.raises(InvalidInput, match="suspended") as refused:
+            client.vms.create({"name": "web", "plugin": "job", "power": "suspended"})
+        assert refused.value.field == "power"
+        client.vms.create({"name": "web", "plugin": "job", "ports": [{"host_port": 8080, "port": 80}], "auto_suspend_s": 300})
+        assert client.vms.suspend("web", generation=1).spec.power == "suspended"
+        assert client.vms.resume("web").spec.power == "running"
+        with pytest.raises(PreconditionFailed):
+            client.vms.suspend("web", generation=1)
+        taken = client.snapshots.create("before", "web")
+        assert (taken.spec.vm, taken.spec.memory, taken.status.phase) == ("web", True, "Pending")
+        with pytest.raises(WrongState, match="pending"):
+            client.vms.restore("web", "before")
+        with pytest.raises(InvalidInput, match="no snapshot"):
+            client.vms.create({"name": "web2", "plugin": "job", "snapshot": "absent"})
+
+    await asyncio.to_thread(ask)
+    found = await find_resource(store, Snapshot, "default", "before")
+    vm = await find_resource(store, VM, "default", "web")
+    assert found is not None
+    assert vm is not None
+    status = msgspec.structs.replace(
+        found.status, phase="Ready", vm_uid=vm.uid, plugin="job", cpu_cores=1, memory_mb=256, disk_mb=1024
+    )
+    await store.transact([update_of(msgspec.structs.replace(found, status=status))])
+
+    def go_back() -> None:
+        restored = client.vms.restore("web", "before")
+        assert (restored.spec.snapshot, restored.spec.snapshot_token) == ("before", 1)
+        made = client.vms.create({"name": "web2", "plugin": "job", "snapshot": "before", "ports": []})
+        assert (made.spec.snapshot, made.spec.memory_mb) == ("before", 256)
+        with pytest.raises(InUse, match="web"):
+            client.snapshots.delete("before")
+        assert [one.name for one in client.snapshots.list()] == ["before"]
+
+    await asyncio.to_thread(go_back)
+
+
+async def test_pools_count_the_clones_that_are_parked(client: Client, store: SqliteStore) -> None:
+    def keep_two() -> None:
+        client.plugins.install(MANIFEST)
+        assert client.pools.list() == []
+        assert client.pools.set("job", 2).wanted_pool == 2
+
+    await asyncio.to_thread(keep_two)
+    for number, phase in enumerate(("Parked", "Starting")):
+        meta = Meta(name=f"job.{number}", uid=new_uid())
+        spec = VMSpec(plugin="job", power="parked", memory_mb=64)
+        await store.transact([create_of(VM(meta=meta, spec=spec, status=VMStatus(phase=phase)))])  # type: ignore[arg-type]
+
+    def look() -> None:
+        expected = {"plugin": "job", "wanted": 2, "parked": 1, "reserved_mb": 128, "message": ""}
+        assert client.pools.list() == [expected]
+        assert client.vms.list() == []
+        client.pools.set("job", None)
+        # They are still there, and still cost what they cost.
+        assert client.pools.list() == [{**expected, "wanted": 0}]
 
     await asyncio.to_thread(look)

@@ -13,6 +13,7 @@ from volant.client.connection import Connection
 from volant.core.errors import AlreadyExists, Forbidden, InvalidInput, Malformed, TimedOut, TooLarge, WrongMediaType
 
 from .served import Served
+from .test_api_fast_starts import make_stats
 
 DOCUMENT = build_document(HANDLERS, "0")
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -69,6 +70,18 @@ def test_answers_are_what_the_document_says(served: Served, api: Connection) -> 
         "/healthz",
     ):
         _check(api.get_json(path.replace("{name}", "web")), _schema(path, "get", 200), path)
+    taken = api.request("POST", "/api/v1/snapshots", document={"name": "before", "vm": "web"}, query={"wait": "ready"})
+    _check(taken.json(), _schema("/api/v1/snapshots", "post", 201), "Snapshot")
+    forked = api.request("POST", "/api/v1/vms/web/fork", document={"names": ["web-1"]})
+    _check(forked.json(), _schema("/api/v1/vms/{name}/fork", "post", 201), "forked")
+    built = api.request("POST", "/api/v1/templates", document={"plugin": "nginx"})
+    _check(built.json(), _schema("/api/v1/templates", "post", 200), "Template")
+    pooled = api.request("PUT", "/api/v1/plugins/nginx/pool", document={"size": 2})
+    _check(pooled.json(), _schema("/api/v1/plugins/{name}/pool", "put", 200), "pooled")
+    served.plane.door.stats[made.json()["uid"]] = make_stats()
+    for path in ("/api/v1/snapshots", "/api/v1/templates", "/api/v1/pools", "/api/v1/vms/{name}/stats"):
+        _check(api.get_json(path.replace("{name}", "web")), _schema(path, "get", 200), path)
+    _check(api.request("POST", "/api/v1/templates/prune").json(), _schema("/api/v1/templates/prune", "post", 200), "pruned")
     _check(api.request("POST", "/api/v1/system/drain").json(), _schema("/api/v1/system/drain", "post", 200), "drained")
     _check(api.request("DELETE", "/api/v1/vms/web").json(), _schema("/api/v1/vms/{name}", "delete", 202), "deleted")
 
@@ -81,10 +94,16 @@ def test_the_checker_of_these_tests_can_fail(api: Connection) -> None:
 
 
 def test_what_refuses_unknown_fields_says_so() -> None:
-    for name in ("VM", "VMWanted", "Plugin", "Event", "ExecRequest"):
+    for name in ("VM", "VMWanted", "Plugin", "Snapshot", "SnapshotWanted", "Event", "ExecRequest", "ForkWanted", "PoolWanted"):
         assert SCHEMAS[name]["additionalProperties"] is False, name
     assert set(SCHEMAS["VMWanted"]["required"]) == {"name", "plugin"}
     assert SCHEMAS["VMStatus"].get("additionalProperties", True) is True
+
+
+def test_less_may_be_sent_than_may_be_read() -> None:
+    assert SCHEMAS["VMWanted"]["properties"]["power"]["enum"] == ["running", "stopped"]
+    assert "parked" in SCHEMAS["VM"]["properties"]["power"]["enum"]
+    assert SCHEMAS["SnapshotWanted"]["properties"]["transient"]["const"] is False
 
 
 def test_every_error_of_a_route_stands_in_its_answers() -> None:

@@ -32,7 +32,13 @@ def _imported(arguments: list[str], address: str) -> set[str]:
 
 
 @pytest.mark.spawns
-@pytest.mark.parametrize("arguments", [["--help"], ["vms", "--help"], ["vms", "list"], ["plugins", "list"], ["events"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"], ["vms", "--help"], ["vms", "list"], ["vms", "stats"], ["plugins", "list"], ["snapshots", "list"],
+        ["templates", "list"], ["pools", "list"], ["events"],
+    ],
+)  # fmt: skip
 def test_it_imports_nothing_heavy(served: Served, arguments: list[str]) -> None:
     imported = _imported(arguments, served.address)
     assert "click" in imported

@@ -9,7 +9,7 @@ import pytest
 from volant.core.network import NetworkSpec
 from volant.core.node import NodeStatus
 from volant.core.simulated_clock import SimulatedClock
-from volant.intent import EventIntent, Intents, PluginIntent, SystemIntent, VMIntent
+from volant.intent import EventIntent, Intents, PluginIntent, PoolIntent, SnapshotIntent, SystemIntent, VMIntent
 from volant.intent.bootstrap import ensure_default_network, register_node
 from volant.store.contract import Store
 from volant.store.sqlite import open_store
@@ -48,9 +48,12 @@ async def intents(store: Store) -> Intents:
     await register_node(store, clock, "here", NodeStatus(cpu_cores=2, memory_mb=1024))
     await ensure_default_network(store, clock, NetworkSpec(subnet="10.9.0.0/29"))
     vms = VMIntent(store, clock)
+    plugins = PluginIntent(store, clock, artifact_size)
     return Intents(
         vms=vms,
-        plugins=PluginIntent(store, clock, artifact_size),
+        plugins=plugins,
         events=EventIntent(store),
-        system=SystemIntent(store, vms),
+        system=SystemIntent(store, vms, plugins),
+        snapshots=SnapshotIntent(store, clock, vms),
+        pools=PoolIntent(store),
     )

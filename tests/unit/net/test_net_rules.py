@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volant.net.plan import NetworkPlan
-from volant.net.rules import DIGEST_PREFIX, Port, Ruleset, build_rules
+from volant.net.rules import DIGEST_PREFIX, Forward, Port, Ruleset, build_rules
 
 PLAN = NetworkPlan(bridge="vbr0", gateway=IPv4Address("192.168.127.1"), prefix_length=24)
 OTHER = NetworkPlan(bridge="vbr1", gateway=IPv4Address("10.1.0.1"), prefix_length=16)
 PORTS = [Port(tap=f"vt-{i:012x}", bridge="vbr0", mac=f"02:00:00:00:00:{i:02x}", ip=f"192.168.127.{i}") for i in range(2, 20)]
+FORWARDS = [Forward(8000 + i, f"192.168.127.{i}", 80) for i in range(2, 10)]
 
 
 def commands(ruleset: Ruleset, verb: str, what: str) -> list[dict[str, Any]]:
@@ -44,8 +45,35 @@ def test_networks_stand_in_sets() -> None:
     ]
 
 
+def map_elements(ruleset: Ruleset, name: str) -> list[Any]:
+    [found] = [each.get("elem", []) for each in commands(ruleset, "add", "map") if each["name"] == name]
+    return list(found)
+
+
+def test_published_ports_stand_in_maps() -> None:
+    ruleset = build_rules([PLAN], PORTS, [Forward(8443, "192.168.127.3", 443), Forward(8080, "192.168.127.2", 80)])
+    assert map_elements(ruleset, "published_ips") == [[8080, "192.168.127.2"], [8443, "192.168.127.3"]]
+    assert map_elements(ruleset, "published_ports") == [[8080, 80], [8443, 443]]
+
+
+def test_a_host_port_leads_to_one_guest_only() -> None:
+    two = [Forward(8080, "192.168.127.3", 81), Forward(8080, "192.168.127.2", 80)]
+    ruleset = build_rules([PLAN], PORTS, two)
+    assert ruleset == build_rules([PLAN], PORTS, two[::-1])
+    assert map_elements(ruleset, "published_ips") == [[8080, "192.168.127.2"]]
+    assert map_elements(ruleset, "published_ports") == [[8080, 80]]
+
+
+def test_what_comes_from_guests_or_goes_to_the_loopback_is_not_forwarded() -> None:
+    rules = {rule["chain"]: rule["expr"] for rule in commands(build_rules([PLAN], PORTS, FORWARDS), "add", "rule")}
+    outside = {"match": {"op": "!=", "left": {"meta": {"key": "iifname"}}, "right": "@inside"}}
+    assert outside in rules["published"]
+    daddr = {"payload": {"protocol": "ip", "field": "daddr"}}
+    assert {"match": {"op": "!=", "left": daddr, "right": {"prefix": {"addr": "127.0.0.0", "len": 8}}}} in rules["published_here"]
+
+
 def test_more_ports_and_networks_are_no_more_rules() -> None:
-    few, many = build_rules([PLAN], PORTS[:1]), build_rules([PLAN, OTHER], PORTS)
+    few, many = build_rules([PLAN], PORTS[:1]), build_rules([PLAN, OTHER], PORTS, FORWARDS)
     assert commands(few, "add", "rule") == commands(many, "add", "rule")
 
 
@@ -62,7 +90,7 @@ def test_nothing_is_named_before_it_is_there() -> None:
     known: set[tuple[str, str]] = set()
     for command in json.loads(build_rules([PLAN], PORTS).encode())["nftables"]:
         body = command.get("add", {})
-        for kind in ("set", "chain"):
+        for kind in ("set", "map", "chain"):
             if kind in body:
                 known.add((body[kind]["family"], body[kind]["name"]))
         if "rule" in body:
@@ -85,9 +113,9 @@ def test_no_verdict_stands_behind_a_verdict_map() -> None:
         assert not any("vmap" in expression for expression in rule["expr"][:-1])
 
 
-@given(st.permutations([PLAN, OTHER]), st.permutations(PORTS))
-def test_the_order_of_what_is_asked_does_not_matter(plans: list[NetworkPlan], ports: list[Port]) -> None:
-    assert build_rules(plans, ports) == build_rules([PLAN, OTHER], PORTS)
+@given(st.permutations([PLAN, OTHER]), st.permutations(PORTS), st.permutations(FORWARDS))
+def test_the_order_of_what_is_asked_does_not_matter(plans: list[NetworkPlan], ports: list[Port], forwards: list[Forward]) -> None:
+    assert build_rules(plans, ports, forwards) == build_rules([PLAN, OTHER], PORTS, FORWARDS)
 
 
 def test_the_digest_tells_every_change_and_stands_in_both_tables() -> None:
@@ -97,6 +125,8 @@ def test_the_digest_tells_every_change_and_stands_in_both_tables() -> None:
         build_rules([PLAN], PORTS[1:]),
         build_rules([PLAN], [moved, *PORTS[1:]]),
         build_rules([PLAN, OTHER], PORTS),
+        build_rules([PLAN], PORTS, FORWARDS),
+        build_rules([PLAN], PORTS, [msgspec.structs.replace(FORWARDS[0], port=81), *FORWARDS[1:]]),
         build_rules([msgspec.structs.replace(PLAN, gateway=IPv4Address("192.168.127.254"))], PORTS),
     ]
     for one, other in itertools.combinations(rulesets, 2):

@@ -1,0 +1,34 @@
+"""What a VM gets where its spec leaves it open."""
+
+from __future__ import annotations
+
+import msgspec
+
+from volant.core.manifest import Manifest, read_auto_suspend
+from volant.core.snapshot import Snapshot
+from volant.core.vm import VMSpec
+
+
+def fill_in(spec: VMSpec, manifest: Manifest) -> VMSpec:
+    """``spec`` with what it leaves open as the plugin's manifest says; ``ports`` stay open."""
+    resources = manifest.resources
+    return msgspec.structs.replace(
+        spec,
+        cpu_cores=resources.cpu_cores if spec.cpu_cores is None else spec.cpu_cores,
+        memory_mb=resources.memory_mb if spec.memory_mb is None else spec.memory_mb,
+        disk_mb=resources.disk_mb if spec.disk_mb is None else spec.disk_mb,
+        auto_suspend_s=read_auto_suspend(manifest) if spec.auto_suspend_s is None else spec.auto_suspend_s,
+    )
+
+
+def shape_as(spec: VMSpec, snapshot: Snapshot) -> VMSpec:
+    """``spec`` in the shape of what was saved, which is the only one that can go on from it."""
+    status = snapshot.status
+    return msgspec.structs.replace(
+        spec,
+        plugin=status.plugin,
+        cpu_cores=status.cpu_cores,
+        memory_mb=status.memory_mb,
+        disk_mb=status.disk_mb,
+        root=status.root,
+    )

@@ -1,0 +1,34 @@
+"""Whether a guest knows who it is: it may be a copy of another, or have been told by a volantd that is gone."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from volant.core.vm import VM
+from volant.node.run import Run
+
+RENEW = "renew"
+"""The agent's capability to become another machine while it runs."""
+
+
+def identity_of(vm: VM) -> str:
+    """What stands for the name and the addresses that a guest of ``vm`` has. A parked clone's has none."""
+    parts = (vm.uid, "" if vm.spec.power == "parked" else vm.name, vm.status.addresses)
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
+
+
+def is_settled(vm: VM, run: Run) -> bool:
+    """True when the agent was told who it is, and that is what ``vm`` is now."""
+    hello = run.agent.hello
+    if hello is None or hello.state == "waiting":
+        return False
+    if RENEW not in hello.capabilities:
+        return True  # an agent of an earlier version was configured once and cannot be a copy
+    return run.identity is not None and run.identity.document == hello.config_digest and run.identity.of == identity_of(vm)
+
+
+def differs(vm: VM, run: Run) -> bool:
+    hello = run.agent.hello
+    return run.agent.connected and hello is not None and hello.state == "configured" and not is_settled(vm, run)

@@ -1,0 +1,39 @@
+"""What the host shows of a VM, as the decision about it needs it."""
+
+from __future__ import annotations
+
+from volant.core.vm import VM
+from volant.node.local import Asleep, Ended
+from volant.node.run import Run
+from volant.reconcile.identity import differs, is_settled
+from volant.reconcile.vm_decision import Seen
+
+
+def look_at(vm: VM, found: Run | Ended | Asleep | None) -> Seen:
+    if found is None:
+        return Seen()
+    if isinstance(found, Asleep):
+        return Seen(asleep=True)
+    if isinstance(found, Ended):
+        return Seen(run_id=found.run_id, ending=found.ending)
+    hello = found.agent.hello
+    settled = found.agent.connected and is_settled(vm, found)
+    workload, health = found.agent.workload, found.agent.health
+    return Seen(
+        run_id=found.instance.machine.run_id,
+        alive=True,
+        ending=found.ending,
+        stop_asked_at=found.stop_asked_at,
+        stop_delivered=found.stop_delivered,
+        silent_s=found.agent_down_s or 0.0 if hello is None and not found.paused else 0.0,
+        agent_waits=found.agent.connected and hello is not None and hello.state == "waiting",
+        agent_differs=differs(vm, found),
+        settled=settled,
+        healthy=settled
+        and workload is not None
+        and workload.state == "running"
+        and health is not None
+        and health.state == "healthy",
+        paused=found.paused,
+        busy=bool(found.busy),
+    )
