@@ -38,13 +38,10 @@ class Control:
         self._next_id = 1
         self._over: str | None = None
 
-    async def follow(self, opening: bytes) -> None:
-        """Task body: open the stream and read until it ends. Raises SessionOver, or Breach for what is not as specified."""
+    async def follow(self) -> None:
+        """Task body: read the stream until it ends. Raises SessionOver, or Breach for what is not as specified."""
         while True:
             try:
-                if opening:
-                    await self._stream.write(opening)
-                    opening = b""
                 data = await self._stream.read()
             except GuestUnreachable as error:
                 raise SessionOver(error.message) from error

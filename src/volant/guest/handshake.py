@@ -61,9 +61,16 @@ async def dial(connect: Callable[[], Awaitable[Connection]], clock: Clock) -> Co
 
 
 async def greet(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, clock: Clock, *, secret: bytes, patience_s: float
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    clock: Clock,
+    *,
+    secret: bytes,
+    patience_s: float,
+    first: bytes = b"",
 ) -> bytes:
-    """Begin a session; return the first bytes after the guest's answer.
+    """Begin a session; return the first bytes after the guest's answer. ``first`` are the session's own, sent along with the
+    preamble: a guest that takes that takes them too, and to wait for its answer between would cost the time of another.
 
     The guest has ``patience_s`` seconds from the moment the transport has passed the preamble on. Until then it lies in
     the connection's buffer and costs nobody anything: QEMU takes it when the guest opens the port.
@@ -74,7 +81,7 @@ async def greet(
         SessionOver: the connection closed.
     """
     nonce = os.urandom(NONCE_BYTES)
-    writer.write(encode_preamble(secret, nonce))
+    writer.write(encode_preamble(secret, nonce) + first)
     try:
         return await race(_find_answer(reader, nonce, clock), _lose_patience(writer, clock, patience_s))
     except TimeoutError as error:

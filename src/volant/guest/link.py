@@ -227,10 +227,12 @@ class AgentLink:
         reason = "the host closed the link"
         code: GoAwayCode | None = None
         try:
-            first = await greet(reader, writer, self.clock, secret=secret, patience_s=patience_s)
+            stream = session.open_stream()
+            opening = stream.take_first(encode_message(OpenControl(client=self._client)))
+            first = await greet(reader, writer, self.clock, secret=secret, patience_s=patience_s, first=opening)
             code = GoAwayCode.NORMAL
             self._guess.prefer(secret)
-            await self._serve(session, first)
+            await self._serve(session, stream, first)
         except Breach as over:
             reason, code = str(over), GoAwayCode.PROTOCOL_ERROR
             raise
@@ -243,13 +245,10 @@ class AgentLink:
             self._session = self._control = None
             await session.end(reason, code)
 
-    async def _serve(self, session: Session, first: bytes) -> None:
-        stream = session.open_stream()
+    async def _serve(self, session: Session, stream: Stream, first: bytes) -> None:
         control = Control(stream, self.clock, take_notice=self._take_notice, publish=self._publish)
         self._control, self._session = control, session
-        await first_of(
-            control.follow(encode_message(OpenControl(client=self._client))), session.receive(first), self._watch(session)
-        )
+        await first_of(control.follow(), session.receive(first), self._watch(session))
 
     async def _watch(self, session: Session) -> None:
         try:

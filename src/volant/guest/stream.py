@@ -87,6 +87,11 @@ class Stream:
                 for at in range(0, len(data), MAX_PAYLOAD_BYTES):
                     self._sink.send_now(encode_data(self.id, data[at : at + MAX_PAYLOAD_BYTES], self._take_flag()))
 
+    def take_first(self, data: bytes) -> bytes:
+        """The frame that opens the stream with ``data``, for who sends it along with something else. Before any ``write``."""
+        self._send_window -= len(data)
+        return encode_data(self.id, data, self._take_flag())
+
     def finish(self) -> None:
         """Send FIN: nothing more is written. Writers that wait are let go."""
         if self._finished or self._failure is not None:

@@ -115,6 +115,7 @@ class HostFabric:
         self._owner: socket.socket | None = None
         self._owning = asyncio.Lock()
         self._ruling = asyncio.Lock()
+        self._applied_digest: str | None = None
 
     async def open(self) -> None:
         if self._namespace is not None:
@@ -208,8 +209,13 @@ class HostFabric:
     async def apply_rules(self, ruleset: Ruleset) -> None:
         await self._own()
         async with self._ruling:
-            if installed_digest(await self._nft.list_chains()) != ruleset.digest:
+            # Rules that differ from those we applied last are not installed, and need no look; others may have been taken away.
+            if self._applied_digest in (None, ruleset.digest):
+                self._applied_digest = installed_digest(await self._nft.list_chains())
+            if self._applied_digest != ruleset.digest:
+                self._applied_digest = None
                 await self._nft.apply(ruleset)
+                self._applied_digest = ruleset.digest
 
     async def open_listener(self, port: int) -> socket.socket:
         thread, _ = self._opened()
