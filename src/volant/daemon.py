@@ -22,8 +22,9 @@ from volant.core.ids import Uid
 from volant.core.network import Network, NetworkSpec
 from volant.core.node import NodeStatus
 from volant.core.plugin import Plugin
+from volant.core.resource import from_stored
 from volant.core.vm import VM
-from volant.host import Hands, build_hands, check_hands, check_host, open_hands
+from volant.host import Hands, build_hands, check_hands, check_host, check_kernels, open_hands
 from volant.intent import EventIntent, Intents, PluginIntent, PoolIntent, SnapshotIntent, SystemIntent, VMIntent
 from volant.intent.bootstrap import ensure_default_network, register_node
 from volant.node.door import Check
@@ -207,7 +208,8 @@ class ControlPlane:
             self.plugins.look(Key(Plugin.kind, change.key.project, change.data["spec"]["plugin"]), after_s=RECOUNT_S)
 
     async def _check_host(self) -> list[Check]:
-        return await check_hands(self.hands, self.config)
+        plugins = [from_stored(Plugin, stored.data, stored.revision) for stored in self.cache.list(Plugin.kind)]
+        return [*await check_hands(self.hands, self.config), *check_kernels(plugins)]
 
 
 async def serve_daemon(config: Config) -> None:

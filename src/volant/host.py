@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from volant.config import Config
 from volant.core.address import parse_subnet
 from volant.core.clock import Clock
 from volant.core.errors import InUse, VolantError
+from volant.core.plugin import Plugin
 from volant.hypervisor.driver import Driver
 from volant.hypervisor.qemu.driver import QemuDriver, open_qemu
 from volant.net.fabric import Fabric, HostFabric
@@ -33,6 +34,9 @@ log = structlog.get_logger()
 
 TOOLS = {"nft": "nftables", "ip": "iproute2", "mkfs.ext4": "e2fsprogs"}
 """Programs that a start needs, and the Debian packages that bring them."""
+
+KERNEL_LABEL = "volant.kernel"
+"""What fledge writes about a plugin's kernel."""
 
 LITTLE_DISK_BYTES = 2 * 1024**3
 
@@ -170,6 +174,19 @@ async def _check_hypervisor(driver: Driver) -> list[Check]:
             fix="use a host with hardware virtualization, or turn nested virtualization on",
         ),
     ]
+
+
+def check_kernels(plugins: Sequence[Plugin]) -> list[Check]:
+    """Which kernels the installed plugins boot."""
+    users: dict[str, list[str]] = {}
+    for plugin in plugins:
+        users.setdefault(plugin.meta.labels.get(KERNEL_LABEL, "unknown"), []).append(plugin.name)
+    if not users:
+        return []
+    words = "; ".join(f"{kernel} ({', '.join(sorted(names))})" for kernel, names in sorted(users.items()))
+    slow = any(not kernel.startswith("minimal ") for kernel in users)
+    hint = 'a minimal one boots in half the time: [kernel] source = "minimal" in fledge.toml' if slow else ""
+    return [Check(name="kernels", state="ok", message=words, fix=hint)]
 
 
 def _check_root() -> Check:

@@ -61,6 +61,9 @@ def remove(session: Session, names: tuple[str, ...]) -> None:
         raise Ended(failed)
 
 
+KERNEL_LABEL = "volant.kernel"
+
+
 def _tabulate(plugins: Sequence[Plugin], wide: bool) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
     header = ["NAME", "VERSION", "PHASE", "SIZE", "VMS", "AGE"] + (["TYPE", "MESSAGE"] if wide else [])
     return header, (_row(plugin, wide) for plugin in plugins)
@@ -94,6 +97,14 @@ def _describe(plugin: Plugin) -> Iterable[tuple[str, str]]:
         yield "Listens", manifest.workload.base_url
     if manifest.health_check is not None:
         yield "Health", manifest.health_check.endpoint
+    if KERNEL_LABEL in plugin.meta.labels:
+        yield "Kernel", plugin.meta.labels[KERNEL_LABEL]
+    yield "Template", "with a workload that is ready" if manifest.start.template == "ready" else "booted"
+    if plugin.wanted_pool:
+        yield (
+            "Pool",
+            f"{status.pool.parked} of {plugin.wanted_pool} parked" + (f": {status.pool.message}" if status.pool.message else ""),
+        )
     yield "VMs", str(status.vms)
     for artifact in status.artifacts:
         yield "File", f"{artifact.role}, {format_size(artifact.size_bytes)}, {artifact.state}, {artifact.digest}"

@@ -62,7 +62,8 @@ class PluginController:
             # Only the registry itself may say that nobody uses it any more; the cache may be a moment behind.
             vms, _ = await list_resources(self._store, VM, plugin.meta.project)
             return await self._remove(plugin, sum(vm.spec.plugin == plugin.name for vm in vms))
-        users = len(self._cache.by_index(BY_PLUGIN, f"{plugin.meta.project}/{plugin.name}"))
+        stored = self._cache.by_index(BY_PLUGIN, f"{plugin.meta.project}/{plugin.name}")
+        users = sum(one.data["spec"]["power"] != "parked" for one in stored)
         await self._write(plugin, await self._judge(plugin, users))
         return Done()
 
