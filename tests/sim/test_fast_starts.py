@@ -4,6 +4,7 @@ left when volantd is killed at any step."""
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,19 @@ async def test_a_suspended_vm_costs_no_process_and_goes_on_as_itself(world: Worl
         assert not is_saved(world.places.saved(after.uid))
 
 
+async def test_a_suspended_vm_outlives_a_reboot_of_the_host(world: World) -> None:
+    async with world.plane() as (plane, _):
+        await plane.intents.plugins.install(world.manifest())
+        vm = await make_ready(plane, "web")
+        await plane.intents.vms.suspend("web")
+        await reach(plane, "web", is_asleep)
+    world.host.reboot()
+    async with world.plane() as (plane, _):
+        await plane.intents.vms.resume("web")
+        again = await reach(plane, "web", is_ready)
+        assert (again.status.run_id, again.status.restarts) == (vm.status.run_id, 0)
+
+
 async def test_a_suspended_vm_is_stopped_in_an_orderly_way(world: World) -> None:
     async with world.plane() as (plane, _):
         await plane.intents.plugins.install(world.manifest())
@@ -282,13 +296,14 @@ async def run_fast_life(world: World, plane: ControlPlane) -> None:
     """Everything of this module once; asking again for what was not acknowledged."""
     intents = plane.intents
     await intents.plugins.install(world.manifest())
+    # A life that was cut short may have got as far as its end.
+    for vm in (await intents.vms.list())[0]:
+        if vm.deleting:
+            await reach_gone(plane, vm.name)
     await make_ready(plane, "base")
-    vm = await intents.vms.get("web") if await _exists(plane, "web") else None
-    if vm is None:
-        await make_ready(plane, "web")
-    else:
+    with contextlib.suppress(NotFound):
         await intents.vms.resume("web")
-        await reach(plane, "web", is_ready)
+    await make_ready(plane, "web")
     await intents.vms.suspend("web")
     await reach(plane, "web", is_asleep)
     await intents.vms.resume("web")
@@ -317,12 +332,6 @@ async def end_fast_life(world: World, plane: ControlPlane) -> None:
     assert not list(world.places.templates.iterdir())
 
 
-async def _exists(plane: ControlPlane, name: str) -> bool:
-    with contextlib.suppress(NotFound):
-        return not (await plane.intents.vms.get(name)).deleting
-    return False
-
-
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_killed_at_every_write(tmp_path: Path, after: bool) -> None:
     counting = World(tmp_path / "count")
@@ -334,7 +343,9 @@ async def test_killed_at_every_write(tmp_path: Path, after: bool) -> None:
         total = store.writes
     await counting.host.close()
     assert total > 30
-    for crash_at in range(1, total + 1, 2 if after else 1):
+    # Each run of the suite takes every fourth of them, each half of it others; VOLANT_SIM_EVERY=1 takes them all.
+    every = int(os.environ.get("VOLANT_SIM_EVERY", "4"))
+    for crash_at in range(1 + (every // 2 if after else 0), total + 1, every):
         world = World(tmp_path / f"crash-{crash_at}")
         world.root.mkdir()
         await world.prepare()
@@ -352,8 +363,7 @@ STEPS = ("launch pausing", "launch saving", "launch saved", "launch resuming", "
 
 
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("how", ["killed", "failing"])
-@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize(("how", "nth"), [("killed", 1), ("killed", 2), ("failing", 1)])
 async def test_killed_or_failing_at_every_step_on_the_host(world: World, step: str, how: str, nth: int) -> None:
     hits = 0
 
