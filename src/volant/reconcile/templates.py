@@ -19,11 +19,12 @@ import msgspec
 import structlog
 
 from volant.core.clock import Clock, format_time
-from volant.core.errors import ChecksumMismatch, HostError, NotFound, Unavailable, VolantError
+from volant.core.errors import ChecksumMismatch, HostError, NotFound, Unavailable, VolantError, WrongState
 from volant.core.ids import Digest
 from volant.core.manifest import Manifest
 from volant.core.template import Template, TemplateKind
 from volant.core.vm import VM
+from volant.guest.deadline import race
 from volant.guest.probe import await_echo
 from volant.hypervisor.driver import Capability, Driver
 from volant.hypervisor.machine import Machine
@@ -269,13 +270,17 @@ class TemplateKeeper:
         return Choice(how="cold", reason=reason)
 
     async def _save(self, key: str, run: Run) -> Path:
-        await await_echo(run.instance.connect_agent, self._clock, timeout_s=CAPTURE_TIMEOUT_S)
+        answered = await_echo(run.instance.connect_agent, self._clock, timeout_s=CAPTURE_TIMEOUT_S)
+        await race(answered, _fail_when_ended(run))
         run.mark("answered")
         return await save_paused(run, self.store.path(key))
 
     async def _make(self, key: str, work: Awaitable[None]) -> None:
         try:
             await work
+        except WrongState as error:
+            # Somebody stopped the VM, or its guest ended by itself: the next start is as good.
+            log.info("template_not_taken", key=key[:12], reason=str(error))
         except (VolantError, TimeoutError) as error:
             reason = str(error) or "it took too long"
             log.warning("template_failed", key=key[:12], error=reason)
@@ -290,6 +295,11 @@ class TemplateKeeper:
 
 class _SavedShape(msgspec.Struct, frozen=True):
     machine: Machine
+
+
+async def _fail_when_ended(run: Run) -> None:
+    await run.instance.wait_ended()
+    raise WrongState("its guest ended before it could be saved")
 
 
 async def save_paused(run: Run, path: Path, *, resume: bool = True) -> Path:

@@ -35,9 +35,9 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     agent_differs: bool = False
     """The agent is connected and was told to be another machine, or the same in another life."""
     settled: bool = False
-    """The agent is connected and has been told who it is."""
+    """The agent was told who it is, as far as it has shown itself."""
     healthy: bool = False
-    """Settled, and its workload runs and passes its check."""
+    """Settled, and its agent is connected and says that the workload runs and passes its check."""
     paused: bool = False
     """Its processors stand still."""
     asleep: bool = False

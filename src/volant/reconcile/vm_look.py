@@ -6,7 +6,7 @@ from volant.core.vm import VM
 from volant.node.local import Asleep, Ended
 from volant.node.run import Run
 from volant.reconcile.identity import differs, is_settled
-from volant.reconcile.vm_decision import Seen
+from volant.reconcile.vm_decision import Seen, end_was_asked
 
 
 def look_at(vm: VM, found: Run | Ended | Asleep | None) -> Seen:
@@ -17,7 +17,7 @@ def look_at(vm: VM, found: Run | Ended | Asleep | None) -> Seen:
     if isinstance(found, Ended):
         return Seen(run_id=found.run_id, ending=found.ending)
     hello = found.agent.hello
-    settled = found.agent.connected and is_settled(vm, found)
+    settled = is_settled(vm, found)
     workload, health = found.agent.workload, found.agent.health
     return Seen(
         run_id=found.instance.machine.run_id,
@@ -30,10 +30,12 @@ def look_at(vm: VM, found: Run | Ended | Asleep | None) -> Seen:
         agent_differs=differs(vm, found),
         settled=settled,
         healthy=settled
+        and found.agent.connected
         and workload is not None
         and workload.state == "running"
         and health is not None
         and health.state == "healthy",
         paused=found.paused,
-        busy=bool(found.busy),
+        # A guest that is being made a template of may hang, and is stopped as any other.
+        busy=bool(found.busy) and not (found.busy == "template" and end_was_asked(vm)),
     )
