@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.by_hand import describe_guest
 from bench.host import build_nginx, daemon, install, read_manifest
 from bench.report import describe_machine, describe_times, judge
 from volant.core.clock import HostClock
-from volant.guest import document
-from volant.guest.document import encode_document
+from volant.guest.document import Interface, encode_document
 from volant.guest.link import AgentLink
 from volant.guest.state import AgentState
 from volant.hypervisor.qemu.tsc import measure_tsc
@@ -69,12 +69,13 @@ async def start_by_hand(plugin: Path, manifest: dict[str, Any], tsc_khz: int) ->
             if state.health is not None and state.health.state == "healthy":
                 healthy.set()
 
+        interface = Interface(mac=mac, name="eth0", address="10.0.2.15/24", gateway="10.0.2.2")
         link = AgentLink(connect, secret, on_change=on_change, clock=HostClock(), client="bench")
         try:
             async with asyncio.timeout(60), asyncio.TaskGroup() as group:
                 running = group.create_task(link.run())
                 await link.wait_for(lambda state: state.connected and state.hello is not None, 30)
-                await link.configure(encode_document(describe_guest(manifest, mac, secret)))
+                await link.configure(encode_document(describe_guest(manifest, interface, secret)))
                 await healthy.wait()
                 times["ready"] = time.monotonic() - began
                 running.cancel()
@@ -84,32 +85,9 @@ async def start_by_hand(plugin: Path, manifest: dict[str, Any], tsc_khz: int) ->
         return times
 
 
-def describe_guest(manifest: dict[str, Any], mac: str, secret: bytes) -> document.Document:
-    workload = manifest["workload"]
-    return document.Document(
-        channel_secret=secret.hex(),
-        entropy=secrets.token_hex(64),
-        unix_ns=time.time_ns(),
-        hostname="hand",
-        machine_id=secrets.token_hex(16),
-        network=document.Network(
-            interfaces=(document.Interface(mac=mac, name="eth0", address="10.0.2.15/24", gateway="10.0.2.2"),)
-        ),
-        root=document.Root(writable="disk", disk="data"),
-        workloads=(
-            document.Workload(
-                argv=tuple(workload["entrypoint"]),
-                env=workload.get("env", {}),
-                restart=document.Restart(policy="always"),
-                health=document.HttpHealth(port=80, path="/"),
-            ),
-        ),
-    )
-
-
 def start_by_volant(client: Any, name: str) -> dict[str, float]:
     began = time.monotonic()
-    vm = client.vms.create({"name": name, "plugin": "nginx"}, wait="ready", timeout_s=60)
+    vm = client.vms.create({"name": name, "plugin": "nginx", "start": "cold"}, wait="ready", timeout_s=60)
     times = {"ready": time.monotonic() - began}
     assert vm.status.ready, vm.status
     steps = vm.status.start.steps_ms

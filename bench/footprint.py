@@ -48,7 +48,7 @@ def main() -> None:
     with daemon("--accelerator", "tcg") as (client, pid, root):
         fresh = rss_mb(pid)
         install(client, plugin)
-        vm = client.vms.create({"name": "web", "plugin": "nginx"}, wait="ready", timeout_s=60)
+        vm = client.vms.create({"name": "web", "plugin": "nginx", "start": "cold"}, wait="ready", timeout_s=60)
         assert vm.status.start is not None
         environment = {**os.environ, "VOLANT_API": f"unix://{root}/run/volantd.sock"}
         lists, bare = [], []

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,11 +27,13 @@ def daemon(*flags: str) -> Iterator[tuple[Client, int, Path]]:
     """``(client, pid of volantd, its directory)``; everything is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="volant-bench.") as directory:
         root = Path(directory)
+        namespace = f"volant-bench-{secrets.token_hex(4)}"
+        (root / "namespace").write_text(namespace)
         with (root / "log").open("wb") as log:
             process = subprocess.Popen(
                 [
                     *(BIN / "volantd", "--data-dir", root / "data", "--runtime-dir", root / "run", "--stop-vms-on-exit"),
-                    *("--network-namespace", f"volant-bench-{secrets.token_hex(4)}", "--log-level", "warning", *flags),
+                    *("--network-namespace", namespace, "--log-level", "warning", *flags),
                 ],
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -47,11 +50,17 @@ def daemon(*flags: str) -> Iterator[tuple[Client, int, Path]]:
 
 
 def build_nginx() -> Path:
-    """The directory of the built example, from the cache when it was built before."""
-    out = REPOSITORY / "build" / "bench-nginx"
+    """The directory of the built example, from the cache when it was built before; BENCH_KERNEL=minimal changes its kernel."""
+    kernel = os.environ.get("BENCH_KERNEL", "debian")
+    out = REPOSITORY / "build" / ("bench-nginx" if kernel == "debian" else f"bench-nginx-{kernel}")
     cache = os.environ.get("FLEDGE_CACHE", str(REPOSITORY / "build" / "fledge-cache"))
-    command = [BIN / "fledge", "build", "-q", "-c", REPOSITORY / "examples/nginx/fledge.toml", "-o", out, "--cache-dir", cache]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    with tempfile.TemporaryDirectory(prefix="volant-bench.") as directory:
+        recipe = Path(directory) / "nginx"
+        shutil.copytree(REPOSITORY / "examples/nginx", recipe)
+        with (recipe / "fledge.toml").open("a") as stream:
+            stream.write(f'\n[kernel]\nsource = "{kernel}"\n')
+        command = [BIN / "fledge", "build", "-q", "-c", recipe / "fledge.toml", "-o", out, "--cache-dir", cache]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return out
 
 
@@ -60,8 +69,36 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     return manifest
 
 
+def describe_kernel(manifest: dict[str, Any]) -> str:
+    return f"kernel {manifest['labels']['volant.kernel']}"
+
+
 def install(client: Client, directory: Path) -> None:
     """What ``volar plugins install`` does."""
+    _install(client, directory / "manifest.json")
+
+
+def install_variant(client: Client, directory: Path, name: str, **changes: Any) -> None:
+    """The built plugin once more, under another name and with other members in its manifest."""
+    manifest = directory / f"{name}.json"
+    manifest.write_text(json.dumps({**read_manifest(directory), "name": name, **changes}))
+    try:
+        _install(client, manifest)
+    finally:
+        manifest.unlink()
+
+
+def _install(client: Client, manifest: Path) -> None:
     environment = {**os.environ, "VOLANT_API": f"unix://{client.connection.path}"}
-    command = [BIN / "volar", "plugins", "install", directory / "manifest.json"]
-    subprocess.run(command, check=True, env=environment, capture_output=True)
+    subprocess.run([BIN / "volar", "plugins", "install", manifest], check=True, env=environment, capture_output=True)
+
+
+def find_namespace(root: Path) -> str:
+    """The network namespace of the volantd in ``root``."""
+    return (root / "namespace").read_text()
+
+
+def read_available_mib() -> float:
+    """What programs of this host could still have."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(fields["MemAvailable"].split()[0]) / 1024

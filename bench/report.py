@@ -34,6 +34,8 @@ def percentile(seconds: Sequence[float], fraction: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * fraction))]
 
 
-def judge(name: str, value: float, budget: float, unit: str = "") -> str:
-    verdict = "within" if value <= budget else "OVER"
-    return f"  {name:<38} {value:8.2f}{unit}   budget {budget:g}{unit}   {verdict}"
+def judge(name: str, value: float, budget: float, unit: str = "", *, at_least: bool = False) -> str:
+    is_within = value >= budget if at_least else value <= budget
+    verdict = "within" if is_within else "UNDER" if at_least else "OVER"
+    bound = "at least " if at_least else ""
+    return f"  {name:<38} {value:8.2f}{unit}   budget {bound}{budget:g}{unit}   {verdict}"

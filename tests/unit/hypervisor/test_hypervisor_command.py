@@ -88,7 +88,7 @@ def test_the_process_may_do_little_and_stays_when_its_guest_ends() -> None:
 
 
 def test_the_accelerator_is_what_was_resolved() -> None:
-    assert values_of(build_command(MACHINE, DESCRIPTORS), "-accel") == ["tcg,thread=multi"]
+    assert values_of(build_command(MACHINE, DESCRIPTORS), "-accel") == ["tcg,thread=multi,tb-size=64"]
     proven = msgspec.structs.replace(MACHINE, accelerator="kvm", cpu_model="host")
     words = build_command(proven, DESCRIPTORS)
     assert (values_of(words, "-accel"), values_of(words, "-cpu")) == (["kvm"], ["host"])

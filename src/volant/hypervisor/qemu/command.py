@@ -26,6 +26,9 @@ _MACHINE_OPTIONS = (
 _RESTORED = ("-incoming", "defer", "-S", "-global", "migration.send-configuration=off")
 # What was saved is the devices alone, without the frame that a migration has around them (save.py).
 
+TRANSLATED_MIB = 64
+"""What an emulated guest's translated code may take on the host. Left to itself QEMU keeps up to 1 GiB of it, a process."""
+
 CPU_MODELS = {"kvm": "host", "tcg": "max"}
 
 
@@ -69,7 +72,7 @@ def build_command(machine: Machine, descriptors: Descriptors, binary: str = BINA
         "-object",
         f"memory-backend-file,id=ram,size={machine.memory_mib}M,mem-path=/proc/self/fd/{descriptors.memory},"
         f"share={'off' if machine.base else 'on'}",
-        "-accel", "kvm" if machine.accelerator == "kvm" else "tcg,thread=multi",
+        "-accel", "kvm" if machine.accelerator == "kvm" else f"tcg,thread=multi,tb-size={TRANSLATED_MIB}",
         "-cpu", machine.cpu_model,
         "-smp", f"cpus={machine.cpu_cores},sockets=1,cores={machine.cpu_cores},threads=1",
         "-m", f"size={machine.memory_mib}M",
