@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from .host import World, check_nothing_left, reach, reach_gone, want
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = World(tmp_path)
-    await made.prepare()
-    yield made
-    await made.host.close()
 
 
 async def test_a_new_volantd_adopts_without_a_flap(world: World) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,6 @@ from volant.daemon import ControlPlane
 
 from .crash import crashing
 from .host import Crash, World, check_nothing_left, reach, reach_gone, want
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = World(tmp_path)
-    await made.prepare()
-    yield made
-    await made.host.close()
 
 
 async def run_life(world: World, plane: ControlPlane) -> None:

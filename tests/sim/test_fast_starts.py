@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,6 @@ from volant.volume.saved import is_saved
 
 from .crash import crashing
 from .host import Crash, World, check_nothing_left, reach, reach_gone, want
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = World(tmp_path)
-    await made.prepare()
-    yield made
-    await made.host.close()
 
 
 def is_ready(vm: VM) -> bool:

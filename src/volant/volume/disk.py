@@ -117,13 +117,7 @@ class HostDisks:
             try:
                 self.before("copy")
                 await asyncio.to_thread(copy_sparse, source, unfinished)
-                self.before("sync")
-                if self._durable:
-                    await asyncio.to_thread(_sync, unfinished, os.O_RDWR)
-                self.before("rename")
-                unfinished.rename(path)
-                if self._durable:
-                    await asyncio.to_thread(_sync, path.parent, os.O_RDONLY | os.O_DIRECTORY)
+                await self._publish(unfinished, path)
             finally:
                 unfinished.unlink(missing_ok=True)
             return _measure_blocks(path)
@@ -151,15 +145,18 @@ class HostDisks:
             _create_sparse(unfinished, size_bytes)
             self.before("format")
             await self._make_filesystem(unfinished)
-            self.before("sync")
-            if self._durable:
-                await asyncio.to_thread(_sync, unfinished, os.O_RDWR)
-            self.before("rename")
-            unfinished.rename(path)
-            if self._durable:
-                await asyncio.to_thread(_sync, path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            await self._publish(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
+
+    async def _publish(self, unfinished: Path, path: Path) -> None:
+        self.before("sync")
+        if self._durable:
+            await asyncio.to_thread(_sync, unfinished, os.O_RDWR)
+        self.before("rename")
+        await asyncio.to_thread(unfinished.rename, path)
+        if self._durable:
+            await asyncio.to_thread(_sync, path.parent, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def _unfinished(path: Path) -> Path:

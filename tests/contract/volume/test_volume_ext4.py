@@ -76,3 +76,13 @@ async def test_a_full_disk_is_said_with_numbers_and_keeps_nothing(disks: HostDis
     with pytest.raises(DiskFull, match=r"no room for a disk of 1024 MiB at .*: 0 MiB are free"):
         await disks.ensure_disk(small / "disk.img", 1024)
     assert os.listdir(small) == []
+
+
+async def test_a_copied_disk_is_the_same_and_takes_no_more_room(tmp_path: Path) -> None:
+    disks = HostDisks()
+    await disks.ensure_disk(tmp_path / "disk.img", 256)
+    taken = await disks.copy_disk(tmp_path / "disk.img", tmp_path / "copy.img")
+    source, copy = (tmp_path / "disk.img").read_bytes(), (tmp_path / "copy.img").read_bytes()
+    assert copy == source
+    assert taken <= (tmp_path / "disk.img").stat().st_blocks * 512
+    assert (tmp_path / "copy.img").stat().st_mode & 0o777 == 0o600
