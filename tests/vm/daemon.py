@@ -14,6 +14,7 @@ from typing import Any
 
 BIN = Path(sys.executable).parent
 READY_S = 60.0
+CLEAN_S = 60.0
 
 
 class Daemon:
@@ -123,13 +124,19 @@ class Daemon:
         return [event for event in self.json("events")["items"] if event["about_name"] == name]
 
     def clean_up(self) -> None:
-        """Delete every VM and end, whatever state the test left it in."""
+        """Delete every pool, VM and snapshot and end, whatever state the test left it in."""
         if self._process is None or self._process.poll() is not None:
             self._process = None
             self.start()
-        names = [vm["name"] for vm in self.json("vms", "list")["items"]]
-        if names:
-            self.volar("vms", "delete", *names, timeout_s=300)
+        for pool in self.json("pools", "list")["items"]:
+            self.volar("pools", "set", pool["plugin"], "0")
+        for kind in ("vms", "snapshots"):
+            names = [one["name"] for one in self.json(kind, "list")["items"]]
+            if names:
+                self.volar(kind, "delete", *names, timeout_s=300)
+        deadline = time.monotonic() + CLEAN_S
+        while self.json("pools", "list")["items"] and time.monotonic() < deadline:
+            time.sleep(0.1)
         assert self.stop() == 0, self.log()
 
     def leftovers(self) -> list[str]:
@@ -137,6 +144,8 @@ class Daemon:
         made = not self._is_theirs and (Path("/run/netns") / self.namespace).exists()
         found = [f"namespace {self.namespace}"] if made else []
         found += [f"unit {path}" for path in (self.data / "vms").glob("*")]
+        found += [f"snapshot {path}" for path in (self.data / "snapshots").glob("*")]
+        found += [f"half a template {path}" for path in (self.data / "templates").glob(".*")]
         found += [f"in the runtime directory {path}" for path in (self.root / "run").rglob("*") if path.name != "vms"]
         for process in Path("/proc").glob("[0-9]*"):
             try:

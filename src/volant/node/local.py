@@ -202,9 +202,7 @@ class LocalNode:
 
     @asynccontextmanager
     async def open_exec(self, uid: Uid, request: ExecRequest) -> AsyncIterator[ExecSession]:
-        run = self._runs.get(uid)
-        if run is None or run.ending is not None:
-            raise WrongState("the VM does not run", hint="volar vms start NAME")
+        run = self._find_running(uid)
         if run.paused:
             raise WrongState("the VM is paused")
         async with open_exec(run.link, request) as session:
@@ -228,10 +226,16 @@ class LocalNode:
         return await self._check_host()
 
     async def read_stats(self, uid: Uid) -> VMStats:
-        run = self._runs.get(uid)
-        if run is None or run.ending is not None:
-            raise WrongState("the VM does not run", hint="volar vms start NAME")
+        run = self._find_running(uid)
         return await read_stats(run)
+
+    def _find_running(self, uid: Uid) -> Run:
+        run = self._runs.get(uid)
+        if run is not None and run.ending is None:
+            return run
+        if is_saved(self.places.saved(uid)):
+            raise WrongState("the VM is suspended", hint="volar vms resume NAME")
+        raise WrongState("the VM does not run", hint="volar vms start NAME")
 
     @property
     def templates(self) -> TemplateDoor:
