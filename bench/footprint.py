@@ -60,7 +60,7 @@ def main() -> None:
         daemon_share, vm_share = idle_share([pid, vm.status.pid])
     print(judge("volantd's memory, idle, no VM", fresh, RSS_BUDGET_MB, " MB"))
     print(judge("volantd's memory, one VM", serving, RSS_BUDGET_MB, " MB"))
-    print(judge("the VM's CPU, nginx probed every 2 s", vm_share, IDLE_BUDGET_PERCENT, " %"))
+    print(judge("the VM's CPU, nginx probed every 5 s", vm_share, IDLE_BUDGET_PERCENT, " %"))
     print(f"  {'volantd beside it':<38} {daemon_share:8.2f} %")
     print(describe_times("volar vms list", lists))
     print(describe_times("python -c pass, the floor", bare))

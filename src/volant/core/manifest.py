@@ -93,7 +93,7 @@ class HealthCheck(_Part, frozen=True, kw_only=True):
 
     endpoint: str
     timeout_ms: Annotated[int, msgspec.Meta(ge=0)] = 1000
-    interval_ms: Annotated[int, msgspec.Meta(ge=50)] = 2000
+    interval_ms: Annotated[int, msgspec.Meta(ge=50)] = 5000
     unhealthy_threshold: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
 
 
