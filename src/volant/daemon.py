@@ -39,6 +39,7 @@ from volant.reconcile.plugin import BY_PLUGIN, PluginController, index_plugin
 from volant.reconcile.pool import PoolController
 from volant.reconcile.ports import PortKeeper
 from volant.reconcile.snapshot import SnapshotController
+from volant.reconcile.start_gate import StartGate
 from volant.reconcile.sweep import Sweeper
 from volant.reconcile.template_build import TemplateBuilder
 from volant.reconcile.template_desk import TemplateDesk
@@ -53,6 +54,8 @@ from volant.store.sqlite import open_store
 log = structlog.get_logger()
 
 RECOUNT_S = 0.5
+STARTING_A_CORE = 2
+MIN_STARTING = 4
 
 CACHED_KINDS = ("VM", "Plugin", "Network", "Claim", "Event", "Snapshot")
 
@@ -99,7 +102,16 @@ class ControlPlane:
         self.node.open_templates(self.desk)
         sleeper = Sleeper(clock, hands.driver, self.node, self.starter, hands.disks, hands.snapshots)
         self.vms = Engine(
-            VMController(store, self.cache, clock, self.node, self.starter, sleeper, node_name=config.node_name),
+            VMController(
+                store,
+                self.cache,
+                clock,
+                self.node,
+                self.starter,
+                sleeper,
+                StartGate(clock, max(MIN_STARTING, STARTING_A_CORE * count_cores()), self._look_at),
+                node_name=config.node_name,
+            ),
             self.cache,
             clock,
         )

@@ -215,13 +215,13 @@ class SimulatedInstance:
         if process.is_paused:
             raise GuestUnreachable("the guest is paused")
         ours, theirs = socket.socketpair()
-        connection = await asyncio.open_connection(sock=ours)
-        reader, writer = await asyncio.open_connection(sock=theirs)
-        task = asyncio.get_running_loop().create_task(_serve(process.serve_agent, reader, writer))
         # The guest's work goes on whoever looks at it, so it belongs to the process and ends with it.
+        task = asyncio.get_running_loop().create_task(_serve(process.serve_agent, theirs))
         process.serving.add(task)
         task.add_done_callback(process.serving.discard)
-        return connection
+        # A task that is cancelled before its first step closes nothing itself.
+        task.add_done_callback(lambda _: theirs.close())
+        return await asyncio.open_connection(sock=ours)
 
     async def query_state(self) -> RunState:
         if self._process.ending is not None:
@@ -334,7 +334,8 @@ class SimulatedDriver:
         return process.ending if process is not None else None
 
 
-async def _serve(serve_agent: ServeAgent, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _serve(serve_agent: ServeAgent, end: socket.socket) -> None:
+    reader, writer = await asyncio.open_connection(sock=end)
     try:
         await serve_agent(reader, writer)
     finally:

@@ -169,6 +169,19 @@ def _build_bridge(ports: Sequence[Port]) -> Iterator[Expression]:
     senders = [_concat(port.tap, port.mac, port.ip) for port in ports]
     yield _set("bridge", "senders", ["ifname", "ether_addr", "ipv4_addr"], senders)
 
+    owners = [_concat(port.tap, port.ip) for port in ports]
+    yield _set("bridge", "owners", ["ifname", "ipv4_addr"], owners)
+    # A question for one guest's address is no other guest's business: a hundred of them would wake for each.
+    for hook in ("forward", "output"):
+        yield _chain("bridge", hook, hook=hook, priority=0)
+        yield _rule(
+            "bridge", hook,
+            _match(_meta("oifname"), OUR_TAPS),
+            _match(_field("ether", "type"), "arp"),
+            _match(_concat(_meta("oifname"), _field("arp", "daddr ip")), "@owners", "!="),
+            _drop(),
+        )  # fmt: skip
+
     yield _chain("bridge", "prerouting", hook="prerouting", priority=-300)
     yield _rule("bridge", "prerouting", _match(_meta("iifname"), OUR_TAPS), _jump("from_guest"))
 

@@ -23,6 +23,7 @@ from volant.node.local import Asleep, LocalNode
 from volant.node.run import Run
 from volant.reconcile.outcome import After, Again, Done, Outcome
 from volant.reconcile.recorder import Note, event_operation
+from volant.reconcile.start_gate import StartGate
 from volant.reconcile.vm_begin import RESTART_BACKOFF, VMBeginner
 from volant.reconcile.vm_decision import (
     Action,
@@ -42,6 +43,7 @@ from volant.reconcile.vm_decision import (
     Wake,
     decide,
     end_was_asked,
+    is_starting,
     restarts_after,
     wants_run,
 )
@@ -78,6 +80,7 @@ class VMController:
         node: LocalNode,
         starter: VMStarter,
         sleeper: Sleeper,
+        gate: StartGate,
         *,
         node_name: str,
     ) -> None:
@@ -88,7 +91,8 @@ class VMController:
         self._starter = starter
         self._sleeper = sleeper
         self._writer = VMWriter(store, cache, clock)
-        self._beginner = VMBeginner(store, clock, starter, sleeper, self._writer)
+        self._beginner = VMBeginner(store, clock, starter, sleeper, self._writer, gate)
+        self._gate = gate
         self._node_name = node_name
 
     async def reconcile(self, key: Key) -> Outcome:
@@ -97,7 +101,10 @@ class VMController:
             return Done()
         found = await self._node.find(vm.uid)
         run = found if isinstance(found, Run) else None
-        action = decide(vm, look_at(vm, found), self._clock.now())
+        seen = look_at(vm, found)
+        action = decide(vm, seen, self._clock.now())
+        if not isinstance(action, Launch) and not is_starting(vm, seen):
+            self._gate.leave(vm.uid)
         if not isinstance(action, Rest):
             log.debug("vm_step", name=vm.name, step=type(action).__name__)
         return await self._act(vm, run, action, asleep=isinstance(found, Asleep))

@@ -17,6 +17,7 @@ from volant.node.run import Run
 from volant.reconcile.backoff import Backoff
 from volant.reconcile.outcome import After, Again, Done, Outcome
 from volant.reconcile.recorder import Note
+from volant.reconcile.start_gate import StartGate
 from volant.reconcile.vm_decision import end_recorded
 from volant.reconcile.vm_facts import gather_facts
 from volant.reconcile.vm_sleep import Sleeper, with_suspended
@@ -28,8 +29,8 @@ from volant.store.records import find_resource
 
 log = structlog.get_logger()
 
-TEMPLATE_WAIT_S = 5.0
-"""Whoever makes a template has everybody look again when it is there; this is for the case that nobody does."""
+WAIT_S = 5.0
+"""Whoever makes a template, or leaves the gate, has the others look again; this is for the case that nobody does."""
 
 WAKE_ATTEMPTS = 5
 """After so many failures in a row a VM that sleeps is booted instead."""
@@ -40,15 +41,20 @@ RESTART_BACKOFF = Backoff(first_s=1.0, factor=2.0, cap_s=60.0, jitter=0.0)
 class VMBeginner:
     """Every step writes its intent before what it does, and may be repeated."""
 
-    def __init__(self, store: Store, clock: Clock, starter: VMStarter, sleeper: Sleeper, writer: VMWriter) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, starter: VMStarter, sleeper: Sleeper, writer: VMWriter, gate: StartGate
+    ) -> None:
         self._store = store
         self._clock = clock
         self._starter = starter
         self._sleeper = sleeper
         self._writer = writer
+        self._gate = gate
 
     async def launch(self, vm: VM) -> Outcome:
         vm = await self._begin_run(vm)
+        if not self._gate.enter(vm.uid):
+            return await self._wait(vm, "WaitingForTurn", "others are starting")
         try:
             started = await self._starter.start(vm)
         except StaleRevision:
@@ -57,9 +63,8 @@ class VMBeginner:
             return await self._start_failed(vm, error)
         choice, run = started.choice, started.run
         if run is None:
-            waiting = msgspec.structs.replace(vm.status, reason="WaitingForTemplate", message="its template is being made")
-            await self._writer.save(vm, waiting)
-            return After(TEMPLATE_WAIT_S)
+            self._gate.leave(vm.uid)
+            return await self._wait(vm, "WaitingForTemplate", "its template is being made")
         assert vm.status.start is not None
         start = msgspec.structs.replace(
             vm.status.start,
@@ -71,6 +76,10 @@ class VMBeginner:
         words = "booted" if choice.how == "cold" else f"started from template {choice.key[:12]}"
         why = f" ({choice.reason})" if choice.reason else ""
         return await self._begun(msgspec.structs.replace(vm, status=status), run, f"{words}{why}")
+
+    async def _wait(self, vm: VM, reason: str, message: str) -> Outcome:
+        await self._writer.save(vm, msgspec.structs.replace(vm.status, reason=reason, message=message))
+        return After(WAIT_S)
 
     async def _begin_run(self, vm: VM, *, anew: bool = False) -> VM:
         """Write down that a run begins, before anything of it does. One that was written down and never began is that run."""
@@ -147,6 +156,7 @@ class VMBeginner:
         return Again()
 
     async def _start_failed(self, vm: VM, error: VolantError) -> Outcome:
+        self._gate.leave(vm.uid)
         failures = vm.status.failures + 1
         delay = RESTART_BACKOFF.delay(failures, self._starter.random_source)
         message = str(error) + (f" ({error.hint})" if error.hint else "")

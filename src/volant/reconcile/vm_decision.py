@@ -212,6 +212,11 @@ def _decide_stop(vm: VM, seen: Seen, now: datetime) -> Action:
     return Rest((deadline - now).total_seconds())
 
 
+def is_starting(vm: VM, seen: Seen) -> bool:
+    """True while its run is on the way to being ready."""
+    return seen.alive and not seen.paused and seen.ending is None and not vm.status.ready and not end_was_asked(vm)
+
+
 def wants_run(vm: VM) -> bool:
     """True when something should run for it that does not run yet."""
     return not vm.deleting and vm.spec.power in ("running", "parked")

@@ -131,6 +131,12 @@ async def test_a_lie_stays_with_its_teller(guests: dict[str, Guest], frame: byte
     await assert_dropped(frame, guests["a"], guests["b"])
 
 
+@pytest.mark.parametrize("asked", [GATEWAY, A.ip, "192.168.127.9"])
+async def test_a_guest_is_not_asked_for_addresses_of_others(guests: dict[str, Guest], asked: str) -> None:
+    question = arp_reply(A.mac, A.ip, "00:00:00:00:00:00", asked)
+    await assert_dropped(ethernet(A.mac, BROADCAST, 0x0806, question + LIE), guests["a"], guests["b"])
+
+
 async def test_a_bridge_learns_nothing_from_groups_it_does_not_forward(guests: dict[str, Guest], host_fabric: HostFabric) -> None:
     third = msgspec.structs.replace(A, tap="vt-third", mac="02:00:00:00:00:33", ip="192.168.127.33")
     await host_fabric.apply_rules(build_rules([_plan_of(A)], [A, B, third]))

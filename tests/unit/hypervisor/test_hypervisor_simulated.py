@@ -123,3 +123,15 @@ async def test_a_reset_is_told_from_a_power_off(unit: Unit) -> None:
     instance = await launch(host, unit)
     host.reset(unit.uid)
     assert (await instance.wait_ended()).kind == "reset"
+
+
+async def test_a_connection_is_closed_by_a_pause_that_comes_at_once(unit: Unit) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    host = SimulatedHost(SimulatedClock(), agent_factory=lambda machine, saved=None: serve)
+    instance = await launch(host, unit)
+    reader, writer = await instance.connect_agent()
+    await instance.pause()
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()

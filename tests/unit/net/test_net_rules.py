@@ -35,6 +35,10 @@ def test_every_port_may_send_as_itself_only() -> None:
     assert elements(build_rules([PLAN], PORTS), "senders") == [{"concat": [port.tap, port.mac, port.ip]} for port in PORTS]
 
 
+def test_every_port_is_asked_for_its_own_address_only() -> None:
+    assert elements(build_rules([PLAN], PORTS), "owners") == [{"concat": [port.tap, port.ip]} for port in PORTS]
+
+
 def test_networks_stand_in_sets() -> None:
     ruleset = build_rules([PLAN, OTHER], PORTS)
     assert elements(ruleset, "bridges") == ["vbr0", "vbr1"]

@@ -1,0 +1,49 @@
+"""How many VMs of a host may be starting at a time. Beyond about two a core they only take each other's time: the same starts
+cost more of the processor, and the first is ready when the last is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from volant.core.clock import Clock
+from volant.core.ids import Uid
+
+LIMIT_S = 30.0
+"""Whoever has not become ready by then is not waited for any longer."""
+
+
+class StartGate:
+    """First come, first served. ``on_turn`` is called with the uid whose turn has come."""
+
+    def __init__(self, clock: Clock, width: int, on_turn: Callable[[Uid], None]) -> None:
+        self._clock = clock
+        self._width = width
+        self._on_turn = on_turn
+        self._inside: dict[Uid, float] = {}
+        self._waiting: dict[Uid, None] = {}
+
+    def enter(self, uid: Uid) -> bool:
+        """Whether ``uid`` may start now; if not it is in line."""
+        self._expire()
+        if uid in self._inside:
+            return True
+        if len(self._inside) < self._width and next(iter(self._waiting), uid) == uid:
+            self._waiting.pop(uid, None)
+            self._inside[uid] = self._clock.monotonic() + LIMIT_S
+            return True
+        self._waiting.setdefault(uid)
+        return False
+
+    def leave(self, uid: Uid) -> None:
+        """It is ready, or will not be: let the next one in. Does nothing for one that neither starts nor waits."""
+        self._waiting.pop(uid, None)
+        if self._inside.pop(uid, None) is None:
+            return
+        following = next(iter(self._waiting), None)
+        if following is not None:
+            self._on_turn(following)
+
+    def _expire(self) -> None:
+        now = self._clock.monotonic()
+        for uid in [uid for uid, until in self._inside.items() if until <= now]:
+            del self._inside[uid]
