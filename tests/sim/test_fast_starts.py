@@ -3,6 +3,7 @@ left when volantd is killed at any step."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from pathlib import Path
@@ -120,6 +121,42 @@ async def test_a_ready_template_holds_a_workload_that_runs(world: World) -> None
         assert vm.status.workload.restarts == 0
         other = await make_ready(plane, "other", start="template", env={"A": "b"})
         assert other.status.template not in ("", template.key), "another environment was not in the template"
+
+
+async def test_a_snapshot_and_a_suspend_at_once_take_turns(world: World) -> None:
+    async with world.plane() as (plane, _):
+        await plane.intents.plugins.install(world.manifest())
+        before = await make_ready(plane, "web")
+        for round_ in range(12):
+
+            async def suspend(turns: int) -> None:
+                # So much later, so that it falls into one part after the other of what takes the snapshot.
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                await plane.intents.vms.suspend("web")
+
+            taken, _ = await asyncio.gather(take_snapshot(plane, f"snap-{round_}", "web"), suspend(round_ * 25))
+            assert taken.status.phase == "Ready", taken.status.message
+            asleep = await reach(plane, "web", is_asleep)
+            assert asleep.uid not in world.host.running
+            await plane.intents.vms.resume("web")
+            assert (await reach(plane, "web", is_ready)).status.run_id == before.status.run_id
+
+
+async def test_what_failed_to_be_taken_leaves_nothing(world: World) -> None:
+    def fault(name: str) -> None:
+        if name == "launch resuming":
+            raise HostError("the host refuses")
+
+    async with world.plane() as (plane, _):
+        await plane.intents.plugins.install(world.manifest())
+        await make_ready(plane, "web")
+        await make_ready(plane, "web2")
+        world.fault = fault
+        taken = await take_snapshot(plane, "snap", "web")
+        world.fault = lambda name: None
+        assert (taken.status.phase, taken.status.message) == ("Failed", "the host refuses")
+        assert not list(world.places.snapshots.glob(".*"))
 
 
 async def test_a_suspended_vm_costs_no_process_and_goes_on_as_itself(world: World) -> None:

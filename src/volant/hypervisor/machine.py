@@ -19,11 +19,13 @@ Accelerator = Literal["kvm", "tcg", "none"]
 
 
 class BlockDevice(msgspec.Struct, frozen=True, kw_only=True):
-    """``serial`` is what the guest finds it by (at most 20 bytes); ``bus`` its stable place."""
+    """``serial`` is what the guest finds it by (at most 20 bytes); ``bus`` its stable place; ``content`` the digest of what
+    is on it and never changes, empty for a disk that is written to."""
 
     serial: str
     bus: int
     readonly: bool
+    content: str = ""
     format: Literal["raw", "qcow2"] = "raw"
 
 

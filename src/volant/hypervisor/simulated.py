@@ -315,6 +315,8 @@ class SimulatedDriver:
             raise NotRestorable(f"nothing that was saved lies in {saved}")
         if (record.machine.memory_mib, record.machine.cpu_cores) != (machine.memory_mib, machine.cpu_cores):
             raise NotRestorable("it was saved of a machine of another shape")
+        if record.machine.disks != machine.disks:
+            raise NotRestorable("it was saved with other disks")
         if not record.is_whole and record.machine.base != machine.base:
             raise NotRestorable("the memory that it stands on is another")
         return SimulatedInstance(self._host, await self._host.start(unit, machine, guest))

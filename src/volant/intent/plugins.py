@@ -14,6 +14,7 @@ from volant.core.ids import Digest, new_uid
 from volant.core.manifest import MAX_POOL, Manifest, convert_manifest
 from volant.core.plugin import FINALIZER, Plugin, PluginSpec, PluginStatus, wanted_artifacts
 from volant.core.resource import Meta
+from volant.core.snapshot import Snapshot
 from volant.core.vm import VM, is_parked
 from volant.intent.follow import follow_resource
 from volant.store.contract import Store
@@ -79,7 +80,7 @@ class PluginIntent:
         return await list_resources(self._store, Plugin, project, labels)
 
     async def remove(self, name: str, *, project: str = "default") -> Plugin:
-        """Mark it; its artifacts go with it unless another plugin needs them. Raises InUse while VMs are made from it."""
+        """Mark it; its artifacts go with it unless another plugin needs them. Raises InUse while VMs or snapshots need it."""
         while True:
             plugin = await self.get(name, project=project)
             if plugin.deleting:
@@ -132,6 +133,14 @@ class PluginIntent:
         if users:
             shown = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
             raise InUse(f"the plugin {plugin.name!r} is used by {shown}", hint="delete those VMs first")
+        snapshots, _ = await list_resources(self._store, Snapshot, plugin.meta.project)
+        # What was saved stands on its root file system.
+        kept = [snapshot.name for snapshot in snapshots if snapshot.status.plugin == plugin.name]
+        if kept:
+            shown = ", ".join(kept[:5]) + (f" and {len(kept) - 5} more" if len(kept) > 5 else "")
+            raise InUse(
+                f"the plugin {plugin.name!r} is needed by the snapshots {shown}", hint="volar snapshots delete them first"
+            )
 
     async def _check_artifacts(self, manifest: Manifest) -> None:
         for role, digest in wanted_artifacts(manifest).items():

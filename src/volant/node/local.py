@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -73,6 +73,8 @@ class LocalNode:
         self._check_host = check_host
         self._runs: dict[Uid, Run] = {}
         self._logs: dict[Uid, LogStore] = {}
+        self._in_hand: set[Uid] = set()
+        self._turned_away: set[Uid] = set()
         self._group: asyncio.TaskGroup | None = None
         self._templates: TemplateDoor | None = None
         self._ready = asyncio.Event()
@@ -96,6 +98,26 @@ class LocalNode:
     async def wait_running(self) -> None:
         """Return once ``run`` can tend VMs."""
         await self._ready.wait()
+
+    def is_in_hand(self, uid: Uid) -> bool:
+        """True while somebody changes or copies what there is of a VM; who asks is told of a change when that is over."""
+        if uid in self._in_hand:
+            self._turned_away.add(uid)
+            return True
+        return False
+
+    @contextmanager
+    def in_hand(self, uid: Uid) -> Iterator[None]:
+        """While the context lasts nobody else may. Without an await between, ``is_in_hand`` was asked and said no."""
+        assert uid not in self._in_hand, "somebody has it in hand"
+        self._in_hand.add(uid)
+        try:
+            yield
+        finally:
+            self._in_hand.discard(uid)
+            if uid in self._turned_away:
+                self._turned_away.discard(uid)
+                self._on_change(uid)
 
     async def find(self, uid: Uid) -> Run | Ended | Asleep | None:
         """What there is of a VM: a Run (adopted when an earlier volantd launched it), a guest that sleeps, how its latest run

@@ -15,7 +15,7 @@ from volant.core.snapshot import Snapshot, SnapshotStatus
 from volant.core.vm import VM
 from volant.hypervisor.driver import SAVED, Saved
 from volant.hypervisor.record import read_record
-from volant.node.local import Asleep, LocalNode
+from volant.node.local import Asleep, Ended, LocalNode
 from volant.node.run import Run
 from volant.node.unit import SECRET, copy_secret
 from volant.reconcile.outcome import After, Done, Outcome
@@ -101,51 +101,57 @@ class SnapshotController:
             return Done()
         found = await self._node.find(vm.uid)
         run = found if isinstance(found, Run) else None
-        if run is not None and run.busy:
+        # Between this look and what is taken of it there is nobody else.
+        if self._node.is_in_hand(vm.uid) or (run is not None and run.busy):
             return After(LOOK_AGAIN_S)
         self._working.add(snapshot.uid)
         try:
-            snapshot = await self._write(snapshot, phase="Creating", node=self._node_name, vm_uid=vm.uid, **_shape_of(vm))
-            paused_ms: int | None = None
-            try:
-                if isinstance(found, Asleep):
-                    await self._take_asleep(snapshot, vm, found)
-                elif snapshot.spec.memory:
-                    paused_ms = await self._take_running(snapshot, vm, run)
-                else:
-                    await self._take_disk(snapshot, vm, run)
-            except VolantError as error:
-                await self._fail(snapshot, error)
-                return Done()
-            return await self._finish(snapshot, paused_ms)
+            with self._node.in_hand(vm.uid):
+                return await self._take_in_hand(snapshot, vm, found)
         finally:
             self._working.discard(snapshot.uid)
+
+    async def _take_in_hand(self, snapshot: Snapshot, vm: VM, found: Run | Ended | Asleep | None) -> Outcome:
+        run = found if isinstance(found, Run) else None
+        snapshot = await self._write(snapshot, phase="Creating", node=self._node_name, vm_uid=vm.uid, **_shape_of(vm))
+        paused_ms: int | None = None
+        try:
+            if isinstance(found, Asleep):
+                await self._take_asleep(snapshot, vm, found)
+            elif snapshot.spec.memory:
+                paused_ms = await self._take_running(snapshot, vm, run)
+            else:
+                await self._take_disk(snapshot, vm, run)
+        except VolantError as error:
+            await self._fail(snapshot, error)
+            return Done()
+        return await self._finish(snapshot, paused_ms)
 
     async def _take_running(self, snapshot: Snapshot, vm: VM, run: Run | None) -> int:
         """Return the milliseconds for which the guest stood still."""
         if run is None or run.ending is not None or run.agent.hello is None or run.agent.hello.state != "configured":
             raise WrongState("it does not run, so it has no memory to be saved", hint="take its disk alone: --disk-only")
         path = self._files.path(snapshot.uid)
-        run.busy = "snapshot"
+        await run.hold()
+        unfinished = begin_saved(path)
         try:
-            await run.hold()
-            unfinished = begin_saved(path)
             began = self._clock.monotonic()
             try:
                 await run.instance.pause()
                 run.paused = True
                 await run.instance.save(unfinished)
                 await self._copy_own(vm, unfinished)
-            except BaseException:
-                await discard_saved(unfinished)
-                raise
             finally:
-                if run.ending is None:
-                    await self._starter.go_on(run)
+                try:
+                    if run.ending is None:
+                        await self._starter.go_on(run)
+                finally:
+                    run.let_go()
             paused_ms = round((self._clock.monotonic() - began) * 1000)
-        finally:
-            run.let_go()
-        await publish_saved(unfinished, path)
+            await publish_saved(unfinished, path)
+        except BaseException:
+            await discard_saved(unfinished)
+            raise
         return paused_ms
 
     async def _take_asleep(self, snapshot: Snapshot, vm: VM, asleep: Asleep) -> None:
@@ -155,10 +161,10 @@ class SnapshotController:
             if snapshot.spec.memory:
                 await link_saved(asleep.path, unfinished)
             await self._copy_own(vm, unfinished)
+            await publish_saved(unfinished, path)
         except BaseException:
             await discard_saved(unfinished)
             raise
-        await publish_saved(unfinished, path)
 
     async def _take_disk(self, snapshot: Snapshot, vm: VM, run: Run | None) -> None:
         path = self._files.path(snapshot.uid)
@@ -175,10 +181,10 @@ class SnapshotController:
                 thawed = await run.link.thaw() if run is not None and is_running else True
             if not thawed:
                 raise HostError("copying its disk took longer than its file system may be frozen")
+            await publish_saved(unfinished, path)
         except BaseException:
             await discard_saved(unfinished)
             raise
-        await publish_saved(unfinished, path)
 
     async def _copy_own(self, vm: VM, unfinished: Path) -> None:
         """What belongs to the VM itself: its disk, and the secret that its agent holds."""

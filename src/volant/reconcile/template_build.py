@@ -25,6 +25,7 @@ from volant.reconcile.templates import TemplateKeeper, save_paused
 from volant.reconcile.vm_start import DISK, VMStarter
 from volant.reconcile.vm_status import SETTLED_AFTER_S
 from volant.volume.disk import Disks
+from volant.volume.saved import discard_saved
 
 BUILD_SLOT = -2
 """Its user is below every VM's and below that of the proof of KVM."""
@@ -61,10 +62,10 @@ class TemplateBuilder:
             self.active.add(vm.uid)
             try:
                 unfinished = await self._take(vm, key, kind)
+                await self._keeper.publish(key, self._starter.describe_template(vm, kind), unfinished)
             finally:
                 await self._node.release(vm.uid)
                 self.active.discard(vm.uid)
-            await self._keeper.publish(key, self._starter.describe_template(vm, kind), unfinished)
 
     def _imagine(self, like: VM, key: str) -> VM:
         uid = new_uid()
@@ -85,8 +86,12 @@ class TemplateBuilder:
         await self._make_ready(vm, run, has_check=manifest.health_check is not None)
         await run.hold()
         unfinished = await save_paused(run, path, resume=False)
-        if any(not disk.readonly for disk in machine.disks):
-            await self._disks.copy_disk(self._node.places.disk(vm.uid), unfinished / DISK)
+        try:
+            if any(not disk.readonly for disk in machine.disks):
+                await self._disks.copy_disk(self._node.places.disk(vm.uid), unfinished / DISK)
+        except BaseException:
+            await discard_saved(unfinished)
+            raise
         return unfinished
 
     async def _make_ready(self, vm: VM, run: Run, *, has_check: bool) -> None:

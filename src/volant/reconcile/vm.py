@@ -102,12 +102,16 @@ class VMController:
         found = await self._node.find(vm.uid)
         run = found if isinstance(found, Run) else None
         seen = look_at(vm, found)
-        action = decide(vm, seen, self._clock.now())
+        is_asleep = isinstance(found, Asleep)
+        # From here to the step there is no await: what is decided here is what is there.
+        action = Rest() if self._node.is_in_hand(vm.uid) else decide(vm, seen, self._clock.now())
         if not isinstance(action, Launch) and not is_starting(vm, seen):
             self._gate.leave(vm.uid)
-        if not isinstance(action, Rest):
-            log.debug("vm_step", name=vm.name, step=type(action).__name__)
-        return await self._act(vm, run, action, asleep=isinstance(found, Asleep))
+        if isinstance(action, Rest):
+            return await self._act(vm, run, action, asleep=is_asleep)
+        log.debug("vm_step", name=vm.name, step=type(action).__name__)
+        with self._node.in_hand(vm.uid):
+            return await self._act(vm, run, action, asleep=is_asleep)
 
     async def report_failure(self, key: Key, error: VolantError, failures: int) -> None:
         vm = await find_resource(self._store, VM, key.project, key.name)

@@ -323,7 +323,7 @@ class VMStarter:
         disks: list[BlockDevice] = []
         words: list[str] = []
         if manifest.rootfs is not None:
-            disks.append(BlockDevice(serial=ROOTFS_SERIAL, bus=0, readonly=True))
+            disks.append(BlockDevice(serial=ROOTFS_SERIAL, bus=0, readonly=True, content=digests["rootfs"]))
             words += [f"volant.rootfs_device={ROOTFS_SERIAL}", f"volant.rootfs_fstype={manifest.rootfs.filesystem}"]
         if self._has_disk(vm, manifest):
             disks.append(BlockDevice(serial=DISK_SERIAL, bus=1, readonly=False))

@@ -5,9 +5,13 @@ from typing import Any
 import pytest
 
 from volant.core.errors import AlreadyExists, InUse, InvalidInput, NotFound
-from volant.core.resource import Wanted
+from volant.core.ids import new_uid
+from volant.core.resource import Meta, Wanted
+from volant.core.snapshot import Snapshot, SnapshotSpec, SnapshotStatus
 from volant.core.vm import VMSpec
 from volant.intent import Intents
+from volant.store.contract import Store
+from volant.store.records import create_of
 
 from .conftest import DIGEST, MISSING, make_manifest
 
@@ -70,6 +74,16 @@ async def test_a_plugin_in_use_stays(intents: Intents) -> None:
     await intents.plugins.install(make_manifest())
     await intents.vms.create(Wanted(name="web", labels={}, spec=VMSpec(plugin="nginx")))
     with pytest.raises(InUse, match="used by web"):
+        await intents.plugins.remove("nginx")
+    assert not (await intents.plugins.get("nginx")).deleting
+
+
+async def test_a_plugin_that_snapshots_stand_on_stays(intents: Intents, store: Store) -> None:
+    await intents.plugins.install(make_manifest())
+    meta = Meta(name="before", uid=new_uid(), project="default", created_at="2026-01-01T00:00:00Z")
+    snapshot = Snapshot(meta=meta, spec=SnapshotSpec(vm="web"), status=SnapshotStatus(phase="Ready", plugin="nginx"))
+    await store.transact([create_of(snapshot)])
+    with pytest.raises(InUse, match="needed by the snapshots before"):
         await intents.plugins.remove("nginx")
     assert not (await intents.plugins.get("nginx")).deleting
 

@@ -66,6 +66,25 @@ async def test_damage_is_found(tmp_path: Path, harm: str) -> None:
         await verify_saved(path)
 
 
+async def test_holes_cost_nothing_and_what_is_written_into_one_is_found(tmp_path: Path) -> None:
+    unfinished = begin_saved(tmp_path / "one")
+    with (unfinished / "disk").open("wb") as disk:
+        disk.truncate(1 << 40)
+        disk.seek(1 << 39)
+        disk.write(b"far away")
+    await publish_saved(unfinished, tmp_path / "one")
+    await verify_saved(tmp_path / "one")
+    with (tmp_path / "one" / "disk").open("r+b") as disk:
+        disk.seek(1 << 38)
+        disk.write(b"\0" * 4096)
+    await verify_saved(tmp_path / "one")
+    with (tmp_path / "one" / "disk").open("r+b") as disk:
+        disk.seek(1 << 38)
+        disk.write(b"x")
+    with pytest.raises(ChecksumMismatch):
+        await verify_saved(tmp_path / "one")
+
+
 async def test_of_two_that_are_published_under_one_name_the_first_stays(tmp_path: Path) -> None:
     path = await save(tmp_path / "one", memory=b"first")
     await save(tmp_path / "one", memory=b"second")

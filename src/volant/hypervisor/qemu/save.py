@@ -51,6 +51,9 @@ def read_saved(directory: Path, machine: Machine) -> Saved:
             raise NotRestorable(f"it was saved with {name.replace('_', ' ')} {was}, and this is {is_}")
     if _places(saved.machine) != _places(machine):
         raise NotRestorable("it was saved with other devices")
+    for was_disk, disk in zip(saved.machine.disks, machine.disks, strict=True):
+        if was_disk.content != disk.content:
+            raise NotRestorable(f"its disk {disk.serial!r} held something else when it was saved")
     if not saved.is_whole and saved.machine.base != machine.base:
         raise NotRestorable("the memory that it stands on is another")
     return saved
