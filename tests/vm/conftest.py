@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from .counter import ENTRYPOINT, HEALTH
 from .daemon import BIN, Daemon
 
 REPOSITORY = Path(__file__).parents[2]
@@ -93,3 +94,11 @@ def install(daemon: Daemon, nginx: Path, manifest: dict[str, Any], tmp_path: Pat
         daemon.volar("plugins", "install", str(directory / "manifest.json"))
 
     return install_variant
+
+
+@pytest.fixture
+def counting(daemon: Daemon, install: Callable[..., None]) -> Daemon:
+    """A volantd that has the plugin ``counter`` and its template."""
+    install("counter", ENTRYPOINT, health=HEALTH)
+    daemon.volar("templates", "build", "counter")
+    return daemon
