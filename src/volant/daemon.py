@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import contextlib
 import signal
 from collections.abc import AsyncIterator
@@ -54,6 +55,8 @@ from volant.store.sqlite import open_store
 log = structlog.get_logger()
 
 RECOUNT_S = 0.5
+COLLECTOR_THRESHOLDS = (5_000, 5, 20)
+"""Objects in the youngest generation, then how often each is looked through before the next one is, too."""
 STARTING_A_CORE = 2
 MIN_STARTING = 4
 
@@ -255,7 +258,15 @@ async def serve_daemon(config: Config) -> None:
             api.cancel()
 
 
+def _calm_collector() -> None:
+    """Have the collector of cycles stop the event loop for less, and less often: with two hundred VMs it did for 100 ms."""
+    gc.collect()
+    gc.freeze()  # what is there now, code mostly, stays
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
+
+
 def _say_ready(config: Config) -> None:
+    _calm_collector()
     print(f"volantd ready unix:{config.socket_path}", flush=True)  # noqa: T201  # the line that scripts wait for
     log.info("ready", address=f"unix:{config.socket_path}", version=__version__)
 
