@@ -13,6 +13,7 @@ from typing import Protocol
 
 from volant.core.errors import CommandFailed, DiskFull, HostError, InvalidInput, NotFound
 from volant.run import run
+from volant.sparse import find_data
 
 MIB = 1024 * 1024
 LABEL = "volant"
@@ -205,23 +206,14 @@ def _share_blocks(source: int, target: int) -> bool:
 
 
 def _copy_data(source: int, target: int) -> None:
-    size = os.fstat(source).st_size
-    os.ftruncate(target, size)
-    at = 0
-    while at < size:
-        try:
-            begin = os.lseek(source, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            raise
-        end = os.lseek(source, begin, os.SEEK_HOLE)
-        while begin < end:
-            copied = os.copy_file_range(source, target, end - begin, begin, begin)
+    os.ftruncate(target, os.fstat(source).st_size)
+    for begin, end in find_data(source):
+        at = begin
+        while at < end:
+            copied = os.copy_file_range(source, target, end - at, at, at)
             if copied == 0:
                 raise OSError(errno.EIO, "the disk became shorter")
-            begin += copied
-        at = end
+            at += copied
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from volant.core.errors import ChecksumMismatch, DiskFull, HostError, NotFound
+from volant.sparse import find_data
 
 SUMS = "sums.json"
 """Every file's digest. Written last, so that a directory with it is whole."""
@@ -244,22 +245,15 @@ def _verify(path: Path) -> None:
 def _digest_content(descriptor: int) -> str:
     """Over the file's size and its blocks that are not zeros, each with its place: a disk of a terabyte that holds a megabyte
     costs a megabyte, and where its holes are makes no difference."""
-    size = os.fstat(descriptor).st_size
-    digest = hashlib.sha256(size.to_bytes(8, "big"))
-    at = 0
-    while at < size:
-        try:
-            begin = os.lseek(descriptor, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                break
-            raise
-        end = os.lseek(descriptor, begin, os.SEEK_HOLE)
-        for place in range(begin - begin % _BLOCK_BYTES, end, _BLOCK_BYTES):
+    digest = hashlib.sha256(os.fstat(descriptor).st_size.to_bytes(8, "big"))
+    following = 0
+    for begin, end in find_data(descriptor):
+        # Two runs may share a block, which is read once.
+        for place in range(max(following, begin - begin % _BLOCK_BYTES), end, _BLOCK_BYTES):
             block = os.pread(descriptor, _BLOCK_BYTES, place)
             if block != _ZEROS[: len(block)]:
                 digest.update(place.to_bytes(8, "big") + block)
-            at = place + _BLOCK_BYTES
+            following = place + _BLOCK_BYTES
     return digest.hexdigest()
 
 

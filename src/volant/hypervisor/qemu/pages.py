@@ -13,6 +13,7 @@ from io import FileIO
 from pathlib import Path
 
 from volant.core.errors import DiskFull, HostError, Unavailable
+from volant.sparse import find_data
 
 PAGES = "memory"
 MAP = "memory.map"
@@ -32,7 +33,7 @@ Run = tuple[int, int]
 
 def save_own(memory: int, directory: Path) -> int:
     """Write what a memory holds beside zeros; return the bytes that were written. Raises DiskFull, HostError."""
-    return _save(directory, _read_chunks(memory, list(_find_data(memory)), offset=0), skip_zeros=True)
+    return _save(directory, _read_chunks(memory, list(_find_pages(memory)), offset=0), skip_zeros=True)
 
 
 def save_private(pid: int, address: int, size_bytes: int, directory: Path) -> int:
@@ -162,18 +163,10 @@ def _read_chunks(source: int, runs: Iterable[Run], *, offset: int) -> Iterator[t
             yield begin, content
 
 
-def _find_data(memory: int) -> Iterator[Run]:
-    """The runs of pages that a memory file has (lseek(2), SEEK_DATA)."""
-    at, size = 0, os.fstat(memory).st_size
-    while at < size:
-        try:
-            begin = os.lseek(memory, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            raise
-        at = os.lseek(memory, begin, os.SEEK_HOLE)
-        yield begin // PAGE_BYTES, (at - begin) // PAGE_BYTES
+def _find_pages(memory: int) -> Iterator[Run]:
+    """The runs of pages that a memory file has."""
+    for begin, end in find_data(memory):
+        yield begin // PAGE_BYTES, (end - begin) // PAGE_BYTES
 
 
 def _join(pages: Iterable[int]) -> Iterator[Run]:
