@@ -17,7 +17,7 @@ from .daemon import Daemon
 
 CYCLES = 100
 TOGETHER = 16
-KNOCKS = 200
+KNOCKS = 1000
 PORT = 8080
 
 
