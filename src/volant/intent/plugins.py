@@ -131,16 +131,13 @@ class PluginIntent:
         vms, _ = await list_resources(self._store, VM, plugin.meta.project)
         users = [vm.name for vm in vms if vm.spec.plugin == plugin.name and not is_parked(vm)]
         if users:
-            shown = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
-            raise InUse(f"the plugin {plugin.name!r} is used by {shown}", hint="delete those VMs first")
+            raise InUse(f"the plugin {plugin.name!r} is used by {_name_some(users)}", hint="delete those VMs first")
         snapshots, _ = await list_resources(self._store, Snapshot, plugin.meta.project)
         # What was saved stands on its root file system.
         kept = [snapshot.name for snapshot in snapshots if snapshot.status.plugin == plugin.name]
         if kept:
-            shown = ", ".join(kept[:5]) + (f" and {len(kept) - 5} more" if len(kept) > 5 else "")
-            raise InUse(
-                f"the plugin {plugin.name!r} is needed by the snapshots {shown}", hint="volar snapshots delete them first"
-            )
+            hint = "delete those first: volar snapshots delete NAME"
+            raise InUse(f"the plugin {plugin.name!r} is needed by the snapshots {_name_some(kept)}", hint=hint)
 
     async def _check_artifacts(self, manifest: Manifest) -> None:
         for role, digest in wanted_artifacts(manifest).items():
@@ -178,3 +175,7 @@ def _without_places(manifest: Manifest) -> dict[str, Any]:
         if part:
             part["url"] = f"artifact:{part['checksum']}"
     return data
+
+
+def _name_some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

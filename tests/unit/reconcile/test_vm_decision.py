@@ -27,6 +27,7 @@ from volant.reconcile.vm_decision import (
     Schedule,
     Seen,
     decide,
+    is_starting,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -185,3 +186,20 @@ def test_what_must_hold_whatever_was_asked_and_seen(
         assert deleting
     if deleting and not seen.alive:
         assert isinstance(action, (Release, RecordEnd)), "deleting ends"
+
+
+@pytest.mark.parametrize(
+    ("vm", "seen", "expected"),
+    [
+        (make_vm(status=running()), Seen(alive=True, run_id="r1"), True),
+        (make_vm(status=running(ready=True)), Seen(alive=True, run_id="r1"), False),
+        (make_vm(status=running()), Seen(alive=True, run_id="r1", paused=True), False),
+        (make_vm(status=running()), Seen(alive=True, run_id="r1", ending=CRASH), False),
+        (make_vm(spec={"power": "stopped"}, status=running()), Seen(alive=True, run_id="r1"), False),
+        (make_vm(deleting=True, status=running()), Seen(alive=True, run_id="r1"), False),
+        (make_vm(spec={"power": "stopped"}, status={"slot": 0}), Seen(), False),
+    ],
+    ids=["on its way", "ready", "paused", "ended", "to be stopped", "to be deleted", "stopped before its turn"],
+)
+def test_only_what_is_on_its_way_keeps_others_waiting(vm: VM, seen: Seen, expected: bool) -> None:
+    assert is_starting(vm, seen) is expected
