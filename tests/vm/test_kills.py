@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.processes import is_gone
+
 from .daemon import BIN, Daemon
 
 
@@ -85,7 +87,7 @@ def test_a_vm_that_ended_while_volantd_was_away_is_accounted_for(daemon: Daemon)
     for name in ("crashed", "orphan"):
         vm = daemon.wait_vm(name, lambda vm: vm["status"]["ready"] and vm["status"]["restarts"] == 1)
         assert not vm["status"]["last_end"]["clean"]
-    assert not Path(f"/proc/{orphan}").exists(), "a VM process dies with its holder"
+    assert is_gone(orphan), "a VM process dies with its holder"
 
 
 def test_stopping_on_exit_and_starting_again(daemon: Daemon) -> None:
@@ -94,7 +96,7 @@ def test_stopping_on_exit_and_starting_again(daemon: Daemon) -> None:
     daemon.volar("vms", "create", "web", "--plugin", "nginx")
     pid = daemon.vm("web")["status"]["pid"]
     daemon.stop()
-    assert not Path(f"/proc/{pid}").exists()
+    assert is_gone(pid)
     daemon.start()
     vm = daemon.wait_vm("web", lambda vm: vm["status"]["ready"])
     assert vm["status"]["restarts"] == 0, "it ended because volantd did"

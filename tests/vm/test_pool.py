@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.processes import is_gone
+
 from .daemon import Daemon
 
 
@@ -25,7 +27,7 @@ def wait_pool(daemon: Daemon, parked: int, timeout_s: float = 120) -> Any:
 def read_pids(daemon: Daemon) -> dict[str, int]:
     """The VM process of each unit, by uid."""
     records = {path.parent.name: json.loads(path.read_text()) for path in (daemon.data / "vms").glob("*/process.json")}
-    return {uid: record["pid"] for uid, record in records.items() if Path(f"/proc/{record['pid']}").exists()}
+    return {uid: record["pid"] for uid, record in records.items() if not is_gone(record["pid"])}
 
 
 def list_names(daemon: Daemon) -> list[str]:

@@ -7,8 +7,9 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
+
+from tests.processes import is_gone
 
 from volant.client.client import Client
 
@@ -91,7 +92,7 @@ def test_all_who_knock_are_answered_and_wake_it_once(counting: Daemon) -> None:
     identity = read_identity(counting, "web")
     counting.volar("vms", "suspend", "web")
     asleep = counting.vm("web")["status"]
-    assert asleep["pid"] is None and not Path(f"/proc/{vm['status']['pid']}").exists()
+    assert asleep["pid"] is None and is_gone(vm["status"]["pid"])
     assert 0 < asleep["suspended"]["size_bytes"] < 128 << 20
     assert " on disk, saved in " in counting.volar("vms", "get", "web").stdout.decode()
     started = count_events(counting, "web", "Started")

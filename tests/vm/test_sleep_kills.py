@@ -7,8 +7,9 @@ import os
 import random
 import subprocess
 import time
-from pathlib import Path
 from typing import Any
+
+from tests.processes import is_gone
 
 from .counter import ask_at_once
 from .daemon import BIN, Daemon
@@ -31,7 +32,7 @@ def find_disorder(daemon: Daemon) -> str:
     alive = parked + sum(vm["status"]["pid"] is not None for vm in vms)
     units = [path.name for path in (daemon.data / "vms").iterdir()]
     records = [json.loads(path.read_text()) for path in (daemon.data / "vms").glob("*/process.json")]
-    processes = [record["pid"] for record in records if Path(f"/proc/{record['pid']}").exists()]
+    processes = [record["pid"] for record in records if not is_gone(record["pid"])]
     shown = subprocess.run(["ip", "-n", daemon.namespace, "-br", "link"], capture_output=True, text=True, check=True).stdout
     taps = [line for line in shown.splitlines() if line.startswith("vt-")]
     if (len(units), len(processes), len(taps)) != (len(vms) + parked, alive, alive):

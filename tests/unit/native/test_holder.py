@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.processes import is_gone
 
 from volant.core.errors import Unavailable
 from volant.native import find_native
@@ -120,14 +121,6 @@ def read_bytes(path: Path) -> bytes:
 def read_status(pid: int) -> dict[str, str]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-
-
-def is_gone(pid: int) -> bool:
-    """Gone, or a zombie that waits for whoever adopted it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def receive(client: socket.socket, wanted: bytes) -> bytes:
