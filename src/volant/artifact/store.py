@@ -1,9 +1,14 @@
-"""Files named by the sha256 of their content: written once, verified, shared by every VM that was made from them."""
+"""Files named by the sha256 of their content: written once, verified, shared by every VM that was made from them.
+
+Several programs may use one store at the same time: volantd, and builds that leave their results in it. Each says under a name of
+its own which files it needs (``hold``), and nobody removes what another holds.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import hashlib
 import os
 import secrets
@@ -14,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
+from volant.artifact.holds import Holds, hex_of
 from volant.core.errors import ChecksumMismatch, DiskFull, HostError, NotFound, TooLarge
 from volant.core.ids import Digest, check_digest
 
@@ -23,6 +29,8 @@ BATCH_BYTES = 1024 * 1024
 
 FILES = "sha256"
 ARRIVING = "arriving"
+DAEMON = "volantd"
+"""The owner under which volantd holds what its plugins need."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,21 +47,23 @@ class _Stamp(NamedTuple):
 
 
 class ArtifactStore:
-    """Keeps ``ROOT/sha256/ab/<64 hexadecimal digits>``.
+    """Keeps ``ROOT/sha256/ab/<64 hexadecimal digits>``, and ``ROOT/holds/OWNER/<the same digits>`` for what an owner needs.
 
     Files are 0444 in directories that only root can enter: a VM process, which has no name to open, reopens the descriptor
     it was given by /proc/self/fd, where only the file's own mode counts.
     ``before`` is called with each step's name before it and may raise: create, write, sync, rename.
     """
 
-    def __init__(self, root: Path, *, before: Callable[[str], None] = lambda step: None) -> None:
+    def __init__(self, root: Path, *, owner: str = DAEMON, before: Callable[[str], None] = lambda step: None) -> None:
         self._root = root
+        self._owner = owner
+        self._holds = Holds(root)
         self._before = before
         self._verdicts: dict[Digest, tuple[_Stamp, bool]] = {}
         self._verifying: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
 
     async def prepare(self) -> None:
-        """Make the directories and remove what interrupted uploads left. For the store's one owner, before anything else."""
+        """Make the directories and remove what interrupted uploads left, of any program. Before anything else."""
         with _explain(self._root):
             await asyncio.to_thread(self._prepare)
 
@@ -67,8 +77,8 @@ class ArtifactStore:
         path = self._path(digest)
         arriving = self._root / ARRIVING / secrets.token_hex(16)
         self._before("create")
-        with _explain(arriving):
-            descriptor = os.open(arriving, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with _explain(arriving), self._holds.keep_all():
+            descriptor = _open_arriving(arriving, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
             size, found = await self._write(content, descriptor, arriving, max_bytes)
             if found != digest:
@@ -97,6 +107,12 @@ class ArtifactStore:
             except FileNotFoundError:
                 return None
         return None if self._verdicts.get(digest) == (stamp, False) else stamp.size
+
+    def locate(self, digest: Digest) -> Path:
+        """Where the file lies, for whoever copies it. Raises NotFound."""
+        if self.size(digest) is None:
+            raise _not_found(digest)
+        return self._path(digest)
 
     def open(self, digest: Digest) -> int:
         """A descriptor of the caller's for reading, not inherited by programs that are started. Raises NotFound."""
@@ -132,23 +148,86 @@ class ArtifactStore:
         with _explain(self._root):
             return await asyncio.to_thread(lambda: {digest: found.st_size for digest, found in self._walk()})
 
+    async def take(self, path: Path, digest: Digest) -> None:
+        """Keep the file at ``path``, known to be ``digest``; it is moved when it lies on the store's file system, else copied.
+
+        Raises:
+            ChecksumMismatch: it was copied and is something else. DiskFull: no room.
+        """
+        if await self._is_whole(digest):
+            return
+        arriving = self._root / ARRIVING / secrets.token_hex(16)
+        with _explain(arriving):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            # Locked before it can be seen among what arrives.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with _explain(arriving):
+                try:
+                    await asyncio.to_thread(path.rename, arriving)
+                except OSError as error:
+                    if error.errno != errno.EXDEV:
+                        raise
+                    await self.put(_read_pieces(path), digest)
+                    return
+                await _finish_in_thread(_make_lasting, descriptor)
+                stamp = await _finish_in_thread(_publish, descriptor, arriving, self._path(digest))
+            self._verdicts[digest] = (stamp, True)
+        finally:
+            arriving.unlink(missing_ok=True)
+            os.close(descriptor)
+
+    async def hold(self, *digests: Digest, owner: str | None = None) -> None:
+        """Nobody else removes these from now on, whether they are here yet or not."""
+        with _explain(self._root):
+            await asyncio.to_thread(self._holds.add, owner or self._owner, digests)
+
+    async def release(self, *digests: Digest, owner: str | None = None) -> None:
+        """Undo ``hold``; the files stay until a sweep."""
+        with _explain(self._root):
+            await asyncio.to_thread(self._holds.drop, owner or self._owner, digests)
+
+    async def release_all(self, owner: str) -> None:
+        """Undo all that ``owner`` holds. Does nothing when that is nothing."""
+        with _explain(self._root):
+            await asyncio.to_thread(self._holds.drop_all, owner)
+
+    async def list_owners(self) -> set[str]:
+        """Who holds anything."""
+        with _explain(self._root):
+            return await asyncio.to_thread(self._holds.owners)
+
+    async def held(self) -> dict[Digest, set[str]]:
+        """What is held, and by whom."""
+        with _explain(self._root):
+            return await asyncio.to_thread(self._holds.read)
+
     async def remove(self, digest: Digest) -> None:
-        """Do nothing when it is not here. Who has it open keeps it."""
-        path = self._path(digest)
-        with _explain(path):
-            await asyncio.to_thread(path.unlink, missing_ok=True)
-        self._verdicts.pop(digest, None)
+        """Give up the owner's hold, and the file unless another holds it. Who has it open keeps it."""
+        await self.release(digest)
+        with _explain(self._path(digest)):
+            await asyncio.to_thread(self._remove_unheld, {digest})
 
     async def sweep(self, keep: AbstractSet[Digest], unused_since: float) -> set[Digest]:
-        """Remove all but ``keep`` and what came after ``unused_since`` (seconds since 1970), and return what went.
+        """Hold ``keep`` and nothing else, remove what nobody holds, and return what went.
 
-        An upload comes before the plugin that names it, so the newest are nobody's for a while.
+        What came after ``unused_since`` (seconds since 1970) stays: an upload comes before the plugin that names it, so the
+        newest are nobody's for a while.
         """
         with _explain(self._root):
-            found = await asyncio.to_thread(lambda: list(self._walk()))
-        gone = {digest for digest, status in found if digest not in keep and status.st_ctime < unused_since}
-        for digest in gone:
-            await self.remove(digest)
+            return await asyncio.to_thread(self._sweep, keep, unused_since)
+
+    def _sweep(self, keep: AbstractSet[Digest], unused_since: float) -> set[Digest]:
+        self._holds.add(self._owner, keep)
+        self._holds.drop(self._owner, {one for one, owners in self._holds.read().items() if self._owner in owners} - keep)
+        return self._remove_unheld({digest for digest, status in self._walk() if status.st_ctime < unused_since})
+
+    def _remove_unheld(self, digests: AbstractSet[Digest]) -> set[Digest]:
+        with self._holds.remove_some() as held:
+            gone = set(digests) - held.keys()
+            for digest in gone:
+                self._path(digest).unlink(missing_ok=True)
+                self._verdicts.pop(digest, None)
         return gone
 
     async def _is_whole(self, digest: Digest) -> bool:
@@ -159,7 +238,7 @@ class ArtifactStore:
         return True
 
     def _path(self, digest: Digest) -> Path:
-        name = check_digest(digest, "digest").removeprefix("sha256:")
+        name = hex_of(digest)
         return self._root / FILES / name[:2] / name
 
     def _prepare(self) -> None:
@@ -167,8 +246,9 @@ class ArtifactStore:
         for directory in (self._root, self._root / FILES, self._root / ARRIVING):
             directory.mkdir(mode=0o700, exist_ok=True)
             directory.chmod(0o700)
-        for left in (self._root / ARRIVING).iterdir():
-            left.unlink()
+        with self._holds.remove_some():
+            for left in (self._root / ARRIVING).iterdir():
+                _remove_abandoned(left)
 
     def _walk(self) -> Iterator[tuple[Digest, os.stat_result]]:
         for path in (self._root / FILES).glob("??/*"):
@@ -211,6 +291,33 @@ async def _finish_in_thread(function: Callable[P, T], *args: P.args, **kwargs: P
     except asyncio.CancelledError:
         await asyncio.wait([working])
         raise
+
+
+def _open_arriving(path: Path, flags: int) -> int:
+    """Locked for as long as it is open, which tells an upload under way from one that was killed."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
+def _remove_abandoned(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(descriptor)
+
+
+async def _read_pieces(path: Path) -> AsyncIterator[bytes]:
+    with await asyncio.to_thread(path.open, "rb") as stream:
+        while piece := await asyncio.to_thread(stream.read, BATCH_BYTES):
+            yield piece
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Durations as people write them: ``500ms``, ``60s``, ``5m``, ``1h``."""
+"""Durations as people write them: ``500ms``, ``60s``, ``5m``, ``1h``, ``7d``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 
 from volant.core.errors import InvalidInput
 
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_duration(text: str, field: str | None = None) -> float:

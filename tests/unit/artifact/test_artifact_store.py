@@ -300,3 +300,71 @@ def test_steps_are_told_in_order(tmp_path: Path) -> None:
 
     asyncio.run(put())
     assert tuple(steps) == STEPS
+
+
+async def test_what_another_holds_is_not_removed(store: ArtifactStore, tmp_path: Path) -> None:
+    builder = ArtifactStore(tmp_path / "artifacts", owner="image-1")
+    one, two = digest_of(b"one"), digest_of(b"two")
+    for content, digest in ((b"one", one), (b"two", two)):
+        await store.put(stream(content), digest)
+    await builder.hold(one)
+
+    await store.remove(one)
+    assert store.has(one), "the builder holds it"
+    assert await store.sweep(set(), float("inf")) == {two}
+    await builder.release(one)
+    assert await store.held() == {}
+    assert await store.sweep(set(), float("inf")) == {one}
+
+
+async def test_a_sweep_holds_what_it_keeps_and_no_more(store: ArtifactStore, tmp_path: Path) -> None:
+    one, two = digest_of(b"one"), digest_of(b"two")
+    await store.hold(one)
+    await store.sweep({two}, 0.0)
+    assert await ArtifactStore(tmp_path / "artifacts", owner="another").held() == {two: {"volantd"}}
+
+
+async def test_a_file_that_was_made_here_is_taken_in_by_moving_it(store: ArtifactStore, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    made.write_bytes(b"content")
+    inode = made.stat().st_ino
+    await store.take(made, digest_of(b"content"))
+    assert read(store, digest_of(b"content")) == b"content"
+    assert path_of(tmp_path, digest_of(b"content")).stat().st_ino == inode
+    assert not made.exists()
+    assert files_in(tmp_path / "artifacts" / "arriving") == []
+
+
+async def test_a_file_of_another_file_system_is_copied(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "made"
+    made.write_bytes(b"content")
+
+    def refuse(path: Path, target: Path) -> Path:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    await store.take(made, digest_of(b"content"))
+    assert read(store, digest_of(b"content")) == b"content"
+    made.write_bytes(b"changed")
+    with pytest.raises(ChecksumMismatch):
+        await store.take(made, digest_of(b"other"))
+    assert not store.has(digest_of(b"other"))
+
+
+async def test_an_upload_under_way_survives_that_another_program_begins(store: ArtifactStore, tmp_path: Path) -> None:
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"con"
+        began.set()
+        await go_on.wait()
+        yield b"tent"
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(store.put(slow(), digest_of(b"content")))
+        await began.wait()
+        await ArtifactStore(tmp_path / "artifacts").prepare()
+        go_on.set()
+    assert read(store, digest_of(b"content")) == b"content"
