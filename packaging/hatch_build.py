@@ -9,7 +9,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-BINARIES = ("kestrel", "holder", "tsc")
+BINARIES = ("kestrel", "holder", "tsc", "settle")
 
 
 class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling's generic parameter is its own concern

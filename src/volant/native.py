@@ -1,4 +1,4 @@
-"""Where the programs written in C are: kestrel, the guest's PID 1, the holder, each VM's parent, and tsc, a stopwatch."""
+"""Where what is written in C is: kestrel, the guest's PID 1; the holder, each VM's parent; tsc, a stopwatch; settle, for mkfs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 from volant.core.errors import Unavailable
 
-NativeName = Literal["kestrel", "holder", "tsc"]
+NativeName = Literal["kestrel", "holder", "tsc", "settle"]
 
 
 def find_native(name: NativeName, *, architecture: str | None = None) -> Path:
