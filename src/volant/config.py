@@ -13,6 +13,7 @@ import msgspec
 
 from volant.core.errors import InvalidInput
 from volant.core.ids import check_name
+from volant.core.trust import Policy
 
 DEFAULT_FILE = Path("/etc/volant/volant.toml")
 HOST_NAMESPACE = "host"
@@ -39,6 +40,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     bridge: str = "vbr0"
     template_disk_mb: Annotated[int, msgspec.Meta(ge=0)] = 10_240
     """MiB that templates may take on the disk; those not used for longest go first, those in use never."""
+    trust_policy: Policy = "off"
+    """Whether plugins must be signed: ``warn`` says which are not by a trusted key, ``enforce`` starts nothing from them."""
+    trust_keys: str = "/etc/volant/trust.d"
+    """The directory of the trusted keys: ``PUBLISHER.pub``, or ``PUBLISHER/*.pub``. Read at every decision."""
+    registries: str = ""
+    """A file that says by which ways registries are reached, as fledge's: mirrors, and hosts without TLS. Empty is no file."""
     stop_vms_on_exit: bool = False
     """End all VMs in an orderly way when volantd ends; otherwise they go on without it."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -94,7 +101,8 @@ def _check(config: Config) -> Config:
     if config.node:
         check_name(config.node, "node")
     _ = config.socket_path
-    places = {name: str(Path(getattr(config, name)).absolute()) for name in ("data_dir", "runtime_dir")}
+    named = ("data_dir", "runtime_dir", "trust_keys", *(("registries",) if config.registries else ()))
+    places = {name: str(Path(getattr(config, name)).absolute()) for name in named}
     return msgspec.structs.replace(config, **places)
 
 

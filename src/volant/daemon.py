@@ -16,6 +16,9 @@ from volant import __version__
 from volant.api.app import build_app
 from volant.api.listen import bind_socket
 from volant.api.server import serve
+from volant.artifact.plugin_fetch import PluginFetch
+from volant.artifact.registry.settings import RegistrySettings, read_registry_settings
+from volant.artifact.trust import Trust
 from volant.config import Config
 from volant.core.clock import Clock, HostClock
 from volant.core.errors import HostError, VolantError
@@ -25,13 +28,14 @@ from volant.core.node import NodeStatus
 from volant.core.plugin import Plugin
 from volant.core.resource import from_stored
 from volant.core.vm import VM
-from volant.host import Hands, build_hands, check_hands, check_host, check_kernels, open_hands
+from volant.host import Hands, build_hands, check_hands, check_host, check_kernels, check_trust, open_hands
 from volant.intent import EventIntent, Intents, PluginIntent, PoolIntent, SnapshotIntent, SystemIntent, VMIntent
 from volant.intent.bootstrap import ensure_default_network, register_node
 from volant.node.door import Check
 from volant.node.host import count_cores, count_memory_mib, raise_file_limit, read_boot_id, read_nameservers
 from volant.node.local import LocalNode
 from volant.node.lock import lock_directory
+from volant.reconcile.admission import Admission
 from volant.reconcile.engine import Engine
 from volant.reconcile.exit import stop_all
 from volant.reconcile.idle import IdleWatch
@@ -74,6 +78,7 @@ class ControlPlane:
         self.cache = Cache(store, CACHED_KINDS, clock)
         self.cache.add_index("uid", lambda stored: [stored.data["meta"]["uid"]])
         self.cache.add_index(BY_PLUGIN, index_plugin)
+        trust = Trust(config.trust_policy, Path(config.trust_keys))
         self.node = LocalNode(
             driver=hands.driver,
             places=hands.places,
@@ -97,6 +102,7 @@ class ControlPlane:
             disks=hands.disks,
             fabric=hands.fabric,
             networks=keeper,
+            admission=Admission(store, trust),
             nameservers=read_nameservers(),
         )
         self.builder = TemplateBuilder(self.templates, self.starter, self.node, hands.disks, clock)
@@ -135,7 +141,7 @@ class ControlPlane:
         )
         self.pool_controller = PoolController(store, self.cache, clock, is_offered=self.templates.is_offered)
         self.pools = Engine(self.pool_controller, self.cache, clock, workers=1)
-        self.plugins = Engine(PluginController(store, self.cache, clock, hands.artifacts), self.cache, clock, workers=2)
+        self.plugins = Engine(PluginController(store, self.cache, clock, hands.artifacts, trust), self.cache, clock, workers=2)
         self.networks = Engine(NetworkController(store, clock, keeper), self.cache, clock, workers=1, resync_s=30.0)
         self.sweeper = Sweeper(
             store,
@@ -148,7 +154,9 @@ class ControlPlane:
             spare=lambda: self.builder.active,
         )
         vm_intent = VMIntent(store, clock)
-        plugin_intent = PluginIntent(store, clock, self.node.artifact_size)
+        plugin_intent = PluginIntent(
+            store, clock, self.node.artifact_size, trust, PluginFetch(hands.artifacts, self._load_registries)
+        )
         self.intents = Intents(
             vms=vm_intent,
             plugins=plugin_intent,
@@ -222,9 +230,12 @@ class ControlPlane:
             # Many VMs that come or go together are one recount.
             self.plugins.look(Key(Plugin.kind, change.key.project, change.data["spec"]["plugin"]), after_s=RECOUNT_S)
 
+    def _load_registries(self) -> RegistrySettings:
+        return read_registry_settings(Path(self.config.registries)) if self.config.registries else RegistrySettings()
+
     async def _check_host(self) -> list[Check]:
         plugins = [from_stored(Plugin, stored.data, stored.revision) for stored in self.cache.list(Plugin.kind)]
-        return [*await check_hands(self.hands, self.config), *check_kernels(plugins)]
+        return [*await check_hands(self.hands, self.config), *check_kernels(plugins), *check_trust(self.config)]
 
 
 async def serve_daemon(config: Config) -> None:
@@ -284,7 +295,7 @@ async def check_daemon(config: Config) -> list[Check]:
     except VolantError as error:
         broken = Check(name="hypervisor", state="failed", message=str(error), fix=error.hint or "")
         return [*check_host(Path(config.data_dir)), broken]
-    return await check_hands(hands, config, opened=False)
+    return [*await check_hands(hands, config, opened=False), *check_trust(config)]
 
 
 def describe_error(error: VolantError) -> str:

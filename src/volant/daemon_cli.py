@@ -39,6 +39,8 @@ Every flag is also a setting of volant.toml (data_dir = "...") and a variable (V
 @click.option("--subnet", help="Of the default network. [default: 192.168.127.0/24]")
 @click.option("--bridge", help="Of the default network. [default: vbr0]")
 @click.option("--template-disk-mb", type=int, metavar="MIB", help="What templates may take on the disk. [default: 10240]")
+@click.option("--trust-policy", type=click.Choice(["off", "warn", "enforce"]), help="Must plugins be signed? [default: off]")
+@click.option("--trust-keys", metavar="DIR", help="Publishers' public keys. [default: /etc/volant/trust.d]")
 @click.option("--stop-vms-on-exit", is_flag=True, default=None, help="End all VMs when volantd ends; else they go on.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: info]")
 @click.option("--log-format", type=click.Choice(["auto", "console", "json"]), help="[default: auto]")

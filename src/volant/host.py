@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from volant.artifact.store import ArtifactStore
+from volant.artifact.trust import read_keys
 from volant.config import Config
 from volant.core.address import parse_subnet
 from volant.core.clock import Clock
@@ -187,6 +188,34 @@ def check_kernels(plugins: Sequence[Plugin]) -> list[Check]:
     slow = any(not kernel.startswith("minimal ") for kernel in users)
     hint = 'a minimal one boots in half the time: [kernel] source = "minimal" in fledge.toml' if slow else ""
     return [Check(name="kernels", state="ok", message=words, fix=hint)]
+
+
+def check_trust(config: Config) -> list[Check]:
+    """Whether the trust policy can do what it is there for."""
+    if config.trust_policy == "off":
+        return []
+    ring = read_keys(Path(config.trust_keys))
+    publishers = sorted({key.publisher for key in ring.keys})
+    words = f"policy {config.trust_policy}, {len(ring.keys)} keys of {len(publishers)} publishers in {ring.directory}"
+    if ring.problems:
+        words += f"; not used: {'; '.join(ring.problems[:5])}"
+    loose = _find_loose([ring.directory, *(key.path for key in ring.keys)])
+    if loose:
+        return [Check(name="trust", state="warning", message=f"{words}; others may write {loose}", fix=f"chmod go-w {loose}")]
+    if ring.keys and not ring.problems:
+        return [Check(name="trust", state="ok", message=words)]
+    return [Check(name="trust", state="warning", message=words, fix=f"put public keys there: {ring.directory / 'PUBLISHER.pub'}")]
+
+
+def _find_loose(paths: Sequence[Path]) -> Path | None:
+    """The first of ``paths`` that users other than its owner may write."""
+    for path in paths:
+        try:
+            if path.stat().st_mode & 0o022:
+                return path
+        except OSError:
+            continue
+    return None
 
 
 def _check_root() -> Check:

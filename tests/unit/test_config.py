@@ -71,4 +71,6 @@ def test_paths_are_seen_from_where_volantd_was_started(file: Path, monkeypatch: 
     config = load_config({"data_dir": "data", "runtime_dir": "run", "listen": "unix:run/x.sock"}, {}, file)
     assert config.data_dir == str(tmp_path / "data")
     assert config.runtime_dir == str(tmp_path / "run")
+    assert config.registries == ""
+    assert load_config({"registries": "registries.toml"}, {}, file).registries == str(tmp_path / "registries.toml")
     assert config.socket_path == tmp_path / "run/x.sock"

@@ -4,35 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from litestar import Request, Response, delete, get, post
+from litestar import Request, Response, delete, get
 from litestar.params import FromPath
 
 from volant.api.access import intents_of
 from volant.api.answer import PREFIX, answer_json, answer_list, answer_nothing, answer_resource
-from volant.api.operation import Body, Operation, read_json, read_query
-from volant.api.parameters import WAIT_DEFAULT_S, wait_for
+from volant.api.operation import Body, Operation, read_query
+from volant.api.parameters import wait_for
+from volant.api.plugin_install import MANIFEST, install_plugin, wait_plugin
 from volant.api.schema import list_of
-from volant.api.stopping import unless_stopping
-from volant.core.errors import AlreadyExists, InUse, NotFound, TimedOut
+from volant.core.errors import InUse, NotFound, TimedOut
 from volant.core.plugin import Plugin
 
 Asked = Request[Any, Any, Any]
 
-_MANIFEST = Body({"type": "object", "description": "A plugin manifest, version 1: docs/reference/manifest.md."})
 _ONE = Body(Plugin, headers=("ETag",))
 
 LIST = Operation("list_plugins", "List plugins", {200: (list_of(Plugin),)})
 GET = Operation("get_plugin", "Read one plugin", {200: (_ONE,)}, problems=(NotFound,))
-GET_MANIFEST = Operation("get_plugin_manifest", "Read a plugin's manifest", {200: (_MANIFEST,)}, problems=(NotFound,))
-INSTALL = Operation(
-    "install_plugin",
-    "Install a plugin from its manifest",
-    {200: (_ONE,), 201: (Body(Plugin, headers=("ETag", "Location")),)},
-    query=wait_for("ready"),
-    request=_MANIFEST,
-    problems=(AlreadyExists, TimedOut),
-    description="Upload the files that it names first. 200 when the very same one was installed already.",
-)
+GET_MANIFEST = Operation("get_plugin_manifest", "Read a plugin's manifest", {200: (MANIFEST,)}, problems=(NotFound,))
 REMOVE = Operation(
     "remove_plugin",
     "Remove a plugin",
@@ -61,31 +51,14 @@ async def get_plugin_manifest(request: Asked, name: FromPath[str]) -> Response[b
     return answer_json((await intents_of(request.app).plugins.get(name)).spec.manifest)
 
 
-@post(f"{PREFIX}/plugins", opt=INSTALL.opt)
-async def install_plugin(request: Asked) -> Response[bytes]:
-    asked = read_query(request)
-    plugin, created = await intents_of(request.app).plugins.install(await read_json(request))
-    if asked["wait"] is not None:
-        waited = await _wait(request, plugin, asked["timeout"])
-        if waited is None:
-            raise NotFound(f"the plugin {plugin.name!r} was removed in the meantime")
-        plugin = waited
-    return answer_resource(plugin, 201 if created else 200)
-
-
 @delete(f"{PREFIX}/plugins/{{name:str}}", opt=REMOVE.opt, status_code=202)
 async def remove_plugin(request: Asked, name: FromPath[str]) -> Response[bytes]:
     asked = read_query(request)
     plugin = await intents_of(request.app).plugins.remove(name)
     if asked["wait"] is None:
         return answer_resource(plugin, 202)
-    left = await _wait(request, plugin, asked["timeout"])
+    left = await wait_plugin(request, plugin, asked["timeout"])
     return answer_nothing() if left is None else answer_resource(left, 202)
-
-
-async def _wait(request: Asked, plugin: Plugin, timeout_s: float | None) -> Plugin | None:
-    waiting = intents_of(request.app).plugins.wait(plugin, timeout_s=timeout_s or WAIT_DEFAULT_S)
-    return await unless_stopping(request.app, waiting)
 
 
 HANDLERS = (list_plugins, get_plugin, get_plugin_manifest, install_plugin, remove_plugin)

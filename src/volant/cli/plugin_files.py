@@ -14,7 +14,10 @@ import msgspec
 from volant.core.errors import InvalidInput, NotFound
 from volant.core.ids import Digest, check_digest
 from volant.core.manifest import MANIFEST_MAX_BYTES, convert_manifest
+from volant.core.trust import SignedManifest
 
+SIGNATURE_SUFFIX = ".minisig"
+SIGNATURE_MAX_BYTES = 16 * 1024
 REMOTE_SCHEMES = ("http", "https", "artifact")
 
 
@@ -28,10 +31,20 @@ class LocalFile:
     size_bytes: int
 
 
-def read_local_manifest(given: Path) -> tuple[dict[str, Any], list[LocalFile]]:
+@dataclass(frozen=True)
+class LocalManifest:
+    """A manifest ready to be sent, the files beside it, and what was signed where a signature lies there too."""
+
+    document: dict[str, Any]
+    files: list[LocalFile]
+    signed: SignedManifest | None
+
+
+def read_local_manifest(given: Path) -> LocalManifest:
     """The manifest at ``given`` (a file, or a directory that holds ``manifest.json``), ready to be sent.
 
-    Each local url has become ``artifact:DIGEST`` and each empty checksum the file's own. http urls are left as they are.
+    Each local url has become ``artifact:DIGEST`` and each empty checksum the file's own. http urls are left as they are. A
+    signature beside it (``manifest.json.minisig``) goes along with the manifest as it was signed.
 
     Raises:
         NotFound: there is no such file. InvalidInput: the manifest breaks a rule, or a file is not what it says.
@@ -59,7 +72,23 @@ def read_local_manifest(given: Path) -> tuple[dict[str, Any], list[LocalFile]]:
         medium["checksum"] = file.digest
         medium["url"] = f"artifact:{file.digest}"
         files.append(file)
-    return manifest, files
+    return LocalManifest(manifest, files, _read_signed(path, content))
+
+
+def _read_signed(path: Path, content: bytes) -> SignedManifest | None:
+    signature = path.with_name(path.name + SIGNATURE_SUFFIX)
+    try:
+        with signature.open("rb") as file:
+            text = file.read(SIGNATURE_MAX_BYTES + 1).decode()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InvalidInput(f"{signature}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{signature} is no minisign signature") from error
+    if len(text) > SIGNATURE_MAX_BYTES:
+        raise InvalidInput(f"{signature} is larger than a minisign signature can be")
+    return SignedManifest(manifest=content.decode(), signature=text)
 
 
 def _find_media(manifest: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 
 from volant.cli.failure import FAILED, print_error
-from volant.cli.measure import format_size
 from volant.cli.output import format_option, print_document
-from volant.cli.plugin_files import LocalFile, read_local_manifest
+from volant.cli.plugin_files import read_local_manifest
+from volant.cli.plugin_transfer import fetch_plugin, is_remote, send_files
 from volant.cli.session import Ended, Session, pass_session
-from volant.client.client import Client
+from volant.core.errors import InvalidInput
+from volant.core.plugin import Plugin
 from volant.core.resource import to_wire
 
 
@@ -24,19 +22,38 @@ from volant.core.resource import to_wire
     Examples:
       volar plugins install out/nginx/manifest.json
       volar plugins install out/nginx
+      volar plugins install oci://registry.example.org/plugins/nginx:1.0
+      volar plugins install https://www.example.org/nginx/manifest.json --checksum sha256:…
     """
 )
-@click.argument("manifest", type=click.Path(path_type=Path))
+@click.argument("source")
+@click.option("--checksum", default="", metavar="sha256:…", help="Of the manifest that lies on the web.")
 @format_option("table", "json", "name")
 @pass_session
-def install(session: Session, manifest: Path, output: str) -> None:
-    """Install the plugin that MANIFEST describes: a manifest.json, or the directory that holds it.
+def install(session: Session, source: str, checksum: str, output: str) -> None:
+    """Install the plugin at SOURCE: a manifest.json, the directory that holds it, or a place that volantd fetches it from.
 
-    Files beside the manifest are checked against their checksums and uploaded unless volantd has them.
+    Files beside a manifest are checked against their checksums and uploaded unless volantd has them. A signature
+    (manifest.json.minisig, as fledge sign writes it) is sent along.
+
+    From a registry (oci://HOST/NAME[:TAG][@DIGEST], as fledge push leaves it) or the web (https://, with --checksum) volantd
+    fetches itself what it does not have, and the signature with it. Ctrl-C ends that, and nothing is installed.
     """
-    document, files = read_local_manifest(manifest)
-    uploaded = [file for file in files if _upload(session.client, file, quiet=output != "table")]
-    plugin, created = session.client.plugins.install(document, wait=True)
+    quiet = output != "table"
+    if is_remote(source):
+        plugin, created, moved = fetch_plugin(session.client, source, checksum, quiet=quiet)
+        files, how = len(plugin.status.artifacts), "fetched"
+    else:
+        if checksum:
+            raise InvalidInput("--checksum is for https://", hint="the files beside a manifest are checked against what it says")
+        local = read_local_manifest(Path(source))
+        moved = send_files(session.client, local, quiet=quiet)
+        plugin, created = session.client.plugins.install(local.document, local.signed, wait=True)
+        files, how = len(local.files), "uploaded"
+    _tell(plugin, created, f"{files} files, {moved} {how}", output)
+
+
+def _tell(plugin: Plugin, created: bool, what: str, output: str) -> None:
     if output == "json":
         print_document(to_wire(plugin))
     elif output == "name":
@@ -45,32 +62,5 @@ def install(session: Session, manifest: Path, output: str) -> None:
         print_error(f"plugin {plugin.name} failed: {plugin.status.message or plugin.status.reason}")
         raise Ended(FAILED)
     if output == "table":
-        what = f"{len(files)} files, {len(uploaded)} uploaded"
         did = "is installed" if created else "was installed already"
         click.echo(f"plugin {plugin.name} {plugin.spec.version} {did} ({what})")
-
-
-def _upload(client: Client, file: LocalFile, quiet: bool) -> bool:
-    """True when it had to be sent."""
-    if client.artifacts.size(file.digest) is not None:
-        return False
-    with _show_upload(file, quiet) as on_progress:
-        client.artifacts.upload(file.digest, file.path, on_progress)
-    return True
-
-
-@contextlib.contextmanager
-def _show_upload(file: LocalFile, quiet: bool) -> Iterator[Callable[[int], None]]:
-    if quiet:
-        yield lambda _sent: None
-    elif sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(f"uploading {file.role}", total=file.size_bytes)
-            yield lambda sent: progress.update(task, completed=sent)
-    else:
-        click.echo(f"uploading {file.role} ({format_size(file.size_bytes)})", err=True)
-        yield lambda _sent: None

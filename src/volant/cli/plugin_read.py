@@ -99,6 +99,7 @@ def _describe(plugin: Plugin) -> Iterable[tuple[str, str]]:
         yield "Health", manifest.health_check.endpoint
     if KERNEL_LABEL in plugin.meta.labels:
         yield "Kernel", plugin.meta.labels[KERNEL_LABEL]
+    yield "Signed", _describe_trust(plugin)
     yield "Template", "with a workload that is ready" if manifest.start.template == "ready" else "booted"
     if plugin.wanted_pool:
         yield (
@@ -109,3 +110,13 @@ def _describe(plugin: Plugin) -> Iterable[tuple[str, str]]:
     for artifact in status.artifacts:
         yield "File", f"{artifact.role}, {format_size(artifact.size_bytes)}, {artifact.state}, {artifact.digest}"
     yield "Installed", f"{format_since(plugin.meta.created_at)} ago"
+
+
+def _describe_trust(plugin: Plugin) -> str:
+    trust = plugin.status.trust
+    if plugin.spec.signed is None:
+        return "no" + (", and refused: the trust policy is enforce" if trust is not None and trust.refused else "")
+    if trust is None:
+        return "yes, and not looked at yet"
+    by = f"by {trust.publisher or 'somebody unknown'} (key {trust.key_id})" if trust.key_id else "unreadably"
+    return f"{by}, trusted" if trust.trusted else f"{by}, not trusted: {trust.message}"

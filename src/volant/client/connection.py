@@ -153,11 +153,20 @@ class Connection:
         *,
         query: Query | None = None,
         headers: Mapping[str, str] | None = None,
+        method: str = "GET",
+        document: object = None,
         timeout_s: float | None = None,
+        silence_s: float | None = None,
     ) -> Iterator[Stream]:
-        """GET an answer that is read as it comes. Raises TimedOut when its end has not come after ``timeout_s`` seconds."""
+        """Ask for an answer that is read as it comes.
+
+        Raises:
+            TimedOut: its end has not come after ``timeout_s`` seconds. Unavailable: nothing has come for ``silence_s``, which is
+            for answers that show a sign of life.
+        """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        with self._open("GET", path, query, None, headers, timeout_s) as (response, opened), _told_as_unavailable():
+        limit_s = silence_s if timeout_s is None else timeout_s
+        with self._open(method, path, query, document, headers, limit_s) as (response, opened), _told_as_unavailable():
             yield Stream(response, opened, deadline)
 
     @contextlib.contextmanager

@@ -6,6 +6,7 @@
     │       ├── WrongMethod     405
     │       └── WrongMediaType  415
     ├── Forbidden               403
+    │   └── Untrusted           403  no trusted key vouches for it
     ├── NotFound                404
     ├── Conflict                409
     │   ├── AlreadyExists       409
@@ -83,6 +84,13 @@ class Forbidden(VolantError):
     code = "forbidden"
     status = 403
     title = "Not allowed"
+
+
+class Untrusted(Forbidden):
+    """A signature is missing, is not over this content, or is not by a key that is trusted here."""
+
+    code = "untrusted"
+    title = "Not trusted"
 
 
 class NotFound(VolantError):

@@ -24,6 +24,9 @@ MANIFEST_MAX_BYTES = 256 * 1024
 MAX_POOL = 256
 MAX_AUTO_SUSPEND_S = 30 * 86400
 
+Agent = Literal["kestrel", "none"]
+"""Who in the guest answers to volantd. Without anybody there is no exec, no log of the workload, no orderly stop and no clone."""
+
 Filesystem = Literal["erofs", "squashfs", "ext4", "xfs", "btrfs"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -182,6 +185,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     boot: Boot | None = None
     rootfs: RootFilesystem | None = None
     initramfs: Media | None = None
+    agent: Agent = "kestrel"
     disks: tuple[Disk, ...] = ()
     cloud_init: CloudInit | None = None
     network: Network = Network()
@@ -231,6 +235,7 @@ def check_manifest(manifest: Manifest) -> Manifest:
             raise InvalidInput("a health check needs to know where the workload listens", field="workload.base_url")
     if (manifest.rootfs is None) == (manifest.initramfs is None):
         raise InvalidInput("a manifest has either a rootfs or an initramfs", field="rootfs")
+    _check_agent(manifest)
     read_auto_suspend(manifest)
     media: list[tuple[str, Media | RootFilesystem]] = []
     if manifest.rootfs is not None:
@@ -255,6 +260,18 @@ def read_auto_suspend(manifest: Manifest) -> int:
     if not 1 <= seconds <= MAX_AUTO_SUSPEND_S:
         raise InvalidInput(f"{text!r} is not between 1s and 720h", field="lifecycle.auto_suspend")
     return round(seconds)
+
+
+def _check_agent(manifest: Manifest) -> None:
+    if manifest.agent == "kestrel":
+        return
+    if manifest.rootfs is not None:
+        raise InvalidInput("kestrel mounts the root file system", field="agent", hint="a guest without an agent is an initramfs")
+    for field, is_given in (("start.pool", manifest.start.pool), ("lifecycle.auto_suspend", manifest.lifecycle.auto_suspend)):
+        if is_given:
+            raise InvalidInput(
+                f"{field} needs an agent in the guest, and agent is none", field=field, hint="remove one of the two"
+            )
 
 
 def _check_workload(workload: Workload) -> None:

@@ -10,6 +10,7 @@ from volant.core.condition import Conditions
 from volant.core.ids import Digest
 from volant.core.manifest import MAX_POOL, Manifest, convert_manifest
 from volant.core.resource import Resource, Spec, Status
+from volant.core.trust import SignedManifest, Verdict
 
 ARTIFACTS_PRESENT = "ArtifactsPresent"
 READY = "Ready"
@@ -23,7 +24,9 @@ class PluginSpec(Spec, frozen=True, kw_only=True):
     pool: Annotated[int, msgspec.Meta(ge=0, le=MAX_POOL)] | None = None
     """How many clones are kept ready to be taken; ``None`` is what the manifest says."""
     manifest: dict[str, Any]
-    """The manifest as installed; ``read_plugin_manifest`` gives it typed."""
+    """The manifest as installed: ``Plugin.manifest`` gives it typed."""
+    signed: SignedManifest | None = None
+    """What its publisher signed; ``manifest`` is that but for the places of files."""
 
 
 class ArtifactStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +51,8 @@ class PluginStatus(Status, frozen=True, kw_only=True):
     artifacts: tuple[ArtifactStatus, ...] = ()
     vms: int = 0
     pool: PoolStatus = PoolStatus()
+    trust: Verdict | None = None
+    """What this host's trust policy made of its signature; None while nobody asks for one and it has none."""
     conditions: Conditions = ()
     observed_generation: int = 0
 
@@ -65,6 +70,15 @@ class Plugin(Resource[PluginSpec, PluginStatus], frozen=True, kw_only=True):
     @property
     def wanted_pool(self) -> int:
         return self.manifest.start.pool if self.spec.pool is None else self.spec.pool
+
+
+def name_by_content(manifest: Manifest) -> dict[str, Any]:
+    """The manifest with each file named by content alone: where somebody's copy lay is nobody's business here."""
+    data: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(manifest))
+    for part in (data.get("rootfs"), data.get("initramfs"), *(data.get("boot") or {}).values()):
+        if isinstance(part, dict):
+            part["url"] = f"artifact:{part.get('checksum', '')}"
+    return data
 
 
 def wanted_artifacts(manifest: Manifest) -> dict[str, Digest]:

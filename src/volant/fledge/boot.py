@@ -27,7 +27,6 @@ from volant.fledge.kernel import label_kernel, open_kernel
 from volant.fledge.minimal import VMLINUX, MinimalRecord, label_minimal, open_minimal
 from volant.fledge.modules import builtin_modules, index_modules, order_modules, read_depends, read_module, wanted_modules
 from volant.fledge.progress import Progress
-from volant.native import find_native
 from volant.run import spawn
 
 FORMAT = 2
@@ -91,18 +90,19 @@ class _KernelFiles(msgspec.Struct):
 
 
 @asynccontextmanager
-async def open_boot_files(cache: Cache, choice: KernelChoice, *, filesystem: str, progress: Progress) -> AsyncIterator[BootFiles]:
-    """``vmlinux`` and ``boot.cpio`` in the cache, made when they are not there.
+async def open_boot_files(
+    cache: Cache, choice: KernelChoice, *, filesystem: str, progress: Progress, kestrel: Path
+) -> AsyncIterator[BootFiles]:
+    """``vmlinux`` and ``boot.cpio`` in the cache, made when they are not there; ``kestrel`` is the guest's first program.
 
     Raises:
-        Unavailable: kestrel is not built, or nothing here compiles. HostError: the package has no kernel that could boot a guest.
+        Unavailable: nothing here compiles. HostError: the package has no kernel that could boot a guest.
     """
-    path = find_native("kestrel")
-    kestrel = _Kestrel(await asyncio.to_thread(path.read_bytes), (await asyncio.to_thread(record_file, path)).sha256)
+    agent = _Kestrel(await asyncio.to_thread(kestrel.read_bytes), (await asyncio.to_thread(record_file, kestrel)).sha256)
     if choice.source == "minimal":
-        opened = _open_minimal(cache, choice, kestrel, progress)
+        opened = _open_minimal(cache, choice, agent, progress)
     else:
-        opened = _open_distribution(cache, choice, kestrel, filesystem, progress)
+        opened = _open_distribution(cache, choice, agent, filesystem, progress)
     async with opened as files:
         yield files
 

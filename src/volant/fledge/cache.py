@@ -36,6 +36,8 @@ class Workspace(msgspec.Struct, frozen=True):
 Fill = Callable[[Path, Workspace], Awaitable[None]]
 """Makes an entry in the given empty directory; the workspace is for what it needs on the way."""
 
+IsWhole = Callable[[Path], bool]
+
 
 def default_cache_directory() -> Path:
     """``$FLEDGE_CACHE``, ``$XDG_CACHE_HOME/fledge``, ``/var/cache/fledge`` for root, ``~/.cache/fledge`` for others."""
@@ -81,8 +83,11 @@ class Cache:
                     os.close(descriptor)
 
     @asynccontextmanager
-    async def entry(self, kind: str, key: str, fill: Fill) -> AsyncIterator[Path]:
-        """The entry's directory, made by ``fill`` when it is not there, and kept from being replaced inside the block."""
+    async def entry(self, kind: str, key: str, fill: Fill, *, is_whole: IsWhole | None = None) -> AsyncIterator[Path]:
+        """The entry's directory, made by ``fill`` when it is not there, and kept from being replaced inside the block.
+
+        One that is there and is not whole, because what it stands for has gone elsewhere, is made anew.
+        """
         final = self.root / kind / key
         final.parent.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(self.root / "locks" / f"{kind}-{key}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -90,11 +95,12 @@ class Cache:
             while True:
                 if self.reuse or (kind, key) in self._made:
                     await _take_lock(lock, fcntl.LOCK_SH)
-                    if final.is_dir():
+                    if final.is_dir() and (is_whole is None or is_whole(final)):
+                        os.utime(lock)  # which says when it was last used
                         yield final
                         return
                 await _take_lock(lock, fcntl.LOCK_EX)
-                if final.is_dir() and (self.reuse or (kind, key) in self._made):
+                if final.is_dir() and (self.reuse or (kind, key) in self._made) and (is_whole is None or is_whole(final)):
                     continue
                 async with self.workspace() as workspace:
                     made = workspace.path / "entry"
@@ -106,6 +112,27 @@ class Cache:
                 self._made.add((kind, key))
         finally:
             os.close(lock)
+
+    async def prune(self, unused_since: float) -> int:
+        """Remove entries that nobody uses or used after ``unused_since`` (seconds since 1970). Returns how many bytes went."""
+        gone = 0
+        for path in list((self.root / "locks").iterdir()):
+            kind, _, key = path.name.rpartition("-")
+            if path.stat().st_mtime >= unused_since:
+                continue
+            lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                entry = self.root / kind / key
+                if entry.is_dir():
+                    async with self.workspace() as workspace:
+                        gone += await asyncio.to_thread(_measure_tree, entry)
+                        entry.rename(workspace.path / "pruned")
+            except BlockingIOError:
+                continue  # in use
+            finally:
+                os.close(lock)
+        return gone
 
     @asynccontextmanager
     async def workspace(self) -> AsyncIterator[Workspace]:
@@ -148,6 +175,10 @@ def _lock_directory(path: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _measure_tree(root: Path) -> int:
+    return sum(path.lstat().st_blocks * 512 for path in root.rglob("*"))
 
 
 async def _remove_tree(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Root file systems from Debian packages, through mmdebstrap."""
+"""What a recipe asks for in Debian packages, and what dpkg says is installed."""
 
 from __future__ import annotations
 
@@ -7,23 +7,16 @@ from pathlib import Path
 
 import msgspec
 
-from volant.core.errors import CommandFailed, HostError, InvalidInput
+from volant.core.errors import InvalidInput
+from volant.fledge.debian_control import read_paragraphs
 from volant.run import run
 
 DEFAULT_SUITE = "bookworm"
-RESOLVE_TIMEOUT_S = 300.0
-INSTALL_TIMEOUT_S = 1800.0
+DPKG_TIMEOUT_S = 10.0
 
+_PACKAGE_FILE = re.compile(r'\.{1,2}/[^\x00-\x1f\x7f"\\]+\.deb')
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+(?::[a-z0-9]+)?(?:=[A-Za-z0-9.+:~-]+)?")
 _SUITE = re.compile(r"[a-z0-9][a-z0-9._/-]*")
-_INSTALLED = re.compile(r"^Inst (?P<name>\S+) \((?P<version>\S+) .*\[(?P<architecture>[a-z0-9]+)\]\)", re.MULTILINE)
-_SMALL = tuple(
-    f"--dpkgopt=path-{rule}"
-    for rule in (
-        "exclude=/usr/share/man/*", "exclude=/usr/share/info/*", "exclude=/usr/share/locale/*", "exclude=/usr/share/doc/*",
-        "include=/usr/share/doc/*/copyright",
-    )
-)  # fmt: skip
 
 
 class DebianPackage(msgspec.Struct, frozen=True, order=True):
@@ -32,104 +25,64 @@ class DebianPackage(msgspec.Struct, frozen=True, order=True):
     architecture: str
 
 
-class PackageSet(msgspec.Struct, frozen=True):
-    """What to install: ``mirrors`` are lines as sources.list has them, or URLs; none means mmdebstrap's own choice."""
+class PackageRequest(msgspec.Struct, frozen=True):
+    """What a recipe asks for: ``packages`` are names, ``name=version``, or package files by a path relative to ``base``.
+
+    ``mirror`` (a URL, or a line as sources.list has it; empty: the host's own) says where to look, not what to find.
+    """
 
     packages: tuple[str, ...]
     suite: str
-    mirrors: tuple[str, ...]
+    architecture: str
+    mirror: str
+    base: Path
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return tuple(sorted({entry for entry in self.packages if entry.startswith(("./", "../"))}))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(set(self.packages) - set(self.files)))
 
 
-async def choose_packages(packages: tuple[str, ...], suite: str, mirror: str) -> PackageSet:
-    """Check what the recipe says; without a mirror take the archives of Debian's that this host's apt uses for the suite.
+async def read_request(packages: tuple[str, ...], suite: str, mirror: str, base: Path) -> PackageRequest:
+    """Check what the recipe in the directory ``base`` says; it is built for this host's architecture.
 
     Raises:
-        InvalidInput: a package or the suite has a name that none can have.
+        InvalidInput: a package or the suite has a name that none can have, or a package is of another architecture.
     """
-    for package in packages:
-        if not _PACKAGE.fullmatch(package):
-            raise InvalidInput(f"{package!r} is no package name", field="source.packages", hint="for example nginx-light")
     wanted = suite or DEFAULT_SUITE
     if not _SUITE.fullmatch(wanted):
         raise InvalidInput(f"{wanted!r} is no suite", field="source.suite", hint="for example bookworm")
-    return PackageSet(packages, wanted, (mirror,) if mirror else await _host_mirrors(wanted))
-
-
-async def _host_mirrors(suite: str) -> tuple[str, ...]:
-    try:
-        targets = await run(
-            ["apt-get", "indextargets", "--format", "$(SIGNED_BY)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)",
-             "Created-By: Packages", "Origin: Debian"],
-            timeout_s=RESOLVE_TIMEOUT_S,
-        )  # fmt: skip
-    except CommandFailed:
-        return ()
-    lines: dict[str, None] = {}
-    for line in targets.text.splitlines():
-        signed_by, uri, release, component = line.split("|", 3)
-        if release in (suite, f"{suite}-updates", f"{suite}-security"):
-            option = f"[signed-by={signed_by}] " if signed_by.startswith("/") else ""
-            lines[f"deb {option}{uri} {release} {component}"] = None
-    return tuple(lines) if any(f" {suite} " in line for line in lines) else ()
-
-
-async def resolve_packages(wanted: PackageSet) -> tuple[DebianPackage, ...]:
-    """All packages that the archive would install now, sorted; nothing is downloaded but the lists.
-
-    Raises:
-        HostError: the archive cannot be reached or has no such packages.
-    """
-    try:
-        simulated = await run(
-            ["mmdebstrap", "--simulate", "--verbose", "--variant=essential", f"--include={','.join(wanted.packages)}",
-             wanted.suite, "/dev/null", *wanted.mirrors],
-            timeout_s=RESOLVE_TIMEOUT_S,
-        )  # fmt: skip
-    except CommandFailed as error:
-        raise _explain(wanted, error) from error
-    output = (simulated.stdout + simulated.stderr).decode("utf-8", "replace")
-    found = {DebianPackage(match["name"], match["version"], match["architecture"]) for match in _INSTALLED.finditer(output)}
-    if not found:
-        raise HostError(f"mmdebstrap does not say what {', '.join(wanted.packages)} would install")
-    return tuple(sorted(found))
-
-
-async def install_packages(wanted: PackageSet, root: Path, epoch_s: int, lock_fd: int) -> None:
-    """Install into the empty directory ``root``: the essential packages, those wanted, what they depend on, no documentation.
-
-    Raises:
-        HostError: the archive cannot be reached, or a package does not install.
-    """
-    try:
-        await run(
-            ["mmdebstrap", "--mode=root", "--format=directory", "--variant=essential", "--aptopt=Acquire::Languages \"none\"",
-             *_SMALL, f"--include={','.join(wanted.packages)}", wanted.suite, root, *wanted.mirrors],
-            timeout_s=INSTALL_TIMEOUT_S,
-            env={"SOURCE_DATE_EPOCH": str(epoch_s), "TMPDIR": str(root.parent)},
-            pass_fds=(lock_fd,),
-        )  # fmt: skip
-    except CommandFailed as error:
-        raise _explain(wanted, error) from error
-    # mmdebstrap copies these from the machine that it runs on; a guest gets its own.
-    for name in ("etc/hostname", "etc/resolv.conf"):
-        (root / name).unlink(missing_ok=True)
+    architecture = (await run(["dpkg", "--print-architecture"], timeout_s=DPKG_TIMEOUT_S)).text.strip()
+    for package in packages:
+        if _PACKAGE_FILE.fullmatch(package):
+            continue
+        if package.endswith(".deb"):
+            raise InvalidInput(
+                f"{package!r} is no path of a package file",
+                field="source.packages",
+                hint="write it from the recipe on: ./my_1.0_all.deb",
+            )
+        if not _PACKAGE.fullmatch(package):
+            raise InvalidInput(f"{package!r} is no package name", field="source.packages", hint="for example nginx-light")
+        qualifier = package.partition("=")[0].partition(":")[2]
+        if qualifier not in ("", "any", "native", architecture):
+            raise InvalidInput(
+                f"{package} is of another architecture than {architecture}",
+                field="source.packages",
+                hint="leave the architecture out",
+            )
+    return PackageRequest(packages, wanted, architecture, mirror, base)
 
 
 def read_installed(root: Path) -> tuple[DebianPackage, ...]:
     """The packages that dpkg's database under ``root`` calls installed, sorted."""
-    found = []
-    for paragraph in (root / "var/lib/dpkg/status").read_text("utf-8", "replace").split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and not line.startswith(" "))
-        if fields.get("Status", "").endswith(" installed"):
-            found.append(DebianPackage(fields["Package"], fields["Version"], fields["Architecture"]))
-    return tuple(sorted(found))
-
-
-def _explain(wanted: PackageSet, error: CommandFailed) -> HostError:
-    lines = [line for line in error.stderr_tail.splitlines() if line.startswith("E: ") and "mmdebstrap failed" not in line]
-    if error.exit_status == 127 or not lines:
-        return error
-    return HostError(
-        f"{wanted.suite} cannot be installed: {lines[0].removeprefix('E: ')}",
-        hint="check the package names, the suite and that the archive can be reached",
+    return tuple(
+        sorted(
+            DebianPackage(fields["Package"], fields["Version"], fields["Architecture"])
+            for fields in read_paragraphs((root / "var/lib/dpkg/status").read_text("utf-8", "replace"))
+            if fields.get("Status", "").endswith(" installed")
+        )
     )

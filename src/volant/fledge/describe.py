@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import msgspec
 
@@ -11,16 +12,22 @@ from volant.core.ids import check_name
 from volant.core.manifest import (
     WRITTEN_SCHEMA_VERSION,
     Boot,
+    Devices,
     Expose,
+    Lifecycle,
     Manifest,
     Media,
     Network,
     RootFilesystem,
+    Start,
     Workload,
     check_manifest,
+    split_base_url,
 )
+from volant.fledge.image_health import HEALTH_LABEL, is_disabled, read_healthcheck
 from volant.fledge.oci import ImageConfig, ImageSettings
-from volant.fledge.recipe import Recipe
+from volant.fledge.recipe_record import Recipe
+from volant.fledge.recipe_rules import read_resources
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_VERSION = "0.0.0"
@@ -33,60 +40,90 @@ _WEB_PORTS = (80, 8080)
 _EXPOSED = re.compile(r"(?P<port>\d{1,5})(?:/(?P<protocol>tcp|udp))?")
 
 
+class Content(msgspec.Struct, frozen=True, kw_only=True):
+    """What the source is called and says of itself: ``config`` is an image's, ``entrypoint`` that of what is no image."""
+
+    config: ImageConfig | None = None
+    name: str = ""
+    tag: str = ""
+    image: str = ""
+    image_digest: str = ""
+    entrypoint: tuple[str, ...] = ()
+
+
 def describe_plugin(
     recipe: Recipe,
+    content: Content,
     *,
-    config: ImageConfig | None,
-    source_name: str,
-    source_tag: str,
-    image_digest: str,
+    boot: Boot,
     kernel_label: str,
-    kernel: Media,
-    initramfs: Media,
-    rootfs: RootFilesystem,
+    rootfs: RootFilesystem | None = None,
+    initramfs: Media | None = None,
 ) -> Manifest:
-    """The manifest, checked. The recipe wins over the image; ``env`` is the image's with the recipe's on top.
+    """The manifest, checked. The recipe wins over the image; ``env`` and labels are the image's with the recipe's on top.
 
     Raises:
         InvalidInput: neither says something that a manifest must have; the message says what to write.
     """
-    settings = (config.config if config is not None else None) or ImageSettings()
-    labels = settings.labels or {}
+    settings = (content.config.config if content.config is not None else None) or ImageSettings()
     exposed = read_exposed(settings.exposed_ports or {})
     base_url = recipe.workload.base_url or derive_base_url(exposed)
-    entrypoint = recipe.workload.entrypoint or (*(settings.entrypoint or ()), *(settings.cmd or ()))
-    if not entrypoint:
-        what = "the image has no entrypoint and no cmd" if config is not None else "packages do not say what to run"
-        raise InvalidInput(what, field="workload.entrypoint", hint='give [workload] an entrypoint = ["/usr/sbin/nginx", "-g", …]')
+    labels = {**(settings.labels or {}), **recipe.plugin.labels, KERNEL_LABEL: kernel_label}
+    health_check = recipe.health_check or read_healthcheck(
+        settings.healthcheck, split_base_url(base_url)[1] if base_url else None
+    )
+    if health_check is None and settings.healthcheck is not None and not is_disabled(settings.healthcheck):
+        labels[HEALTH_LABEL] = msgspec.json.encode(settings.healthcheck.test).decode()
     network = recipe.network or Network()
-    if not network.expose:
-        network = Network(
-            mode=network.mode, subnet=network.subnet, gateway=network.gateway, auto_assign=network.auto_assign, expose=exposed
-        )
-    workdir = recipe.workload.workdir or settings.working_dir or "/"
     return check_manifest(
         Manifest(
             schema_version=WRITTEN_SCHEMA_VERSION,
-            name=_choose_name(recipe, labels, source_name),
-            version=_choose_version(recipe, labels, source_tag),
-            image=recipe.source.image,
-            image_digest=image_digest,
-            labels={**labels, KERNEL_LABEL: kernel_label},
-            resources=recipe.resources,
-            workload=Workload(
-                type=recipe.workload.type or ("http" if base_url else "exec"),
-                base_url=base_url,
-                entrypoint=entrypoint,
-                env={"PATH": DEFAULT_PATH, **_read_env(settings.env or ()), **recipe.workload.env},
-                workdir=workdir if workdir.startswith("/") else f"/{workdir}",
-                user=recipe.workload.user or settings.user or "0:0",
-                stop_signal=recipe.workload.stop_signal or settings.stop_signal or "SIGTERM",
-            ),
-            health_check=recipe.health_check,
-            boot=Boot(kernel=kernel, initramfs=initramfs),
+            name=_choose_name(recipe, labels, content.name),
+            version=_choose_version(recipe, labels, content.tag),
+            runtime=recipe.plugin.runtime,
+            agent=read_agent(recipe),
+            openapi=recipe.plugin.openapi,
+            image=content.image,
+            image_digest=content.image_digest,
+            labels=labels,
+            resources=read_resources(recipe),
+            workload=_describe_workload(recipe, settings, content, base_url),
+            health_check=health_check,
+            actions=recipe.actions,
+            boot=boot,
             rootfs=rootfs,
-            network=network,
+            initramfs=initramfs,
+            cloud_init=recipe.cloud_init,
+            network=network if network.expose else msgspec.structs.replace(network, expose=exposed),
+            devices=recipe.devices or Devices(),
+            start=recipe.start or Start(),
+            lifecycle=recipe.lifecycle or Lifecycle(),
         )
+    )
+
+
+def read_agent(recipe: Recipe) -> Literal["kestrel", "none"]:
+    """Whether anybody in the guest will answer."""
+    return "kestrel" if recipe.init is None else recipe.init.agent
+
+
+def _describe_workload(recipe: Recipe, settings: ImageSettings, content: Content, base_url: str) -> Workload:
+    wanted = recipe.workload
+    entrypoint = wanted.entrypoint or (*(settings.entrypoint or ()), *(settings.cmd or ())) or content.entrypoint
+    if not entrypoint and read_agent(recipe) == "none":
+        entrypoint = ("/init",)  # which is all that anybody will ever know of it
+    if not entrypoint:
+        what = "the image has no entrypoint and no cmd" if content.config is not None else "nothing says what to run"
+        raise InvalidInput(what, field="workload.entrypoint", hint='give [workload] an entrypoint = ["/usr/sbin/nginx", "-g", …]')
+    workdir = wanted.workdir or settings.working_dir or "/"
+    return Workload(
+        type=wanted.type or ("http" if base_url else "exec"),
+        base_url=base_url,
+        entrypoint=entrypoint,
+        env={"PATH": DEFAULT_PATH, **_read_env(settings.env or ()), **wanted.env},
+        workdir=workdir if workdir.startswith("/") else f"/{workdir}",
+        user=wanted.user or settings.user or "0:0",
+        stop_signal=wanted.stop_signal or settings.stop_signal or "SIGTERM",
     )
 
 

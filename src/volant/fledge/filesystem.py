@@ -3,101 +3,96 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
-import stat
-import uuid
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from volant.core.errors import CommandFailed, DiskFull, HostError
-from volant.fledge.cache import Workspace
-from volant.fledge.recipe import FilesystemSection
+from volant.core.errors import CommandFailed, HostError
+from volant.fledge.filesystems.btrfs import make_btrfs
+from volant.fledge.filesystems.census import walk_tree
+from volant.fledge.filesystems.choice import COMPRESSIONS, REPEATABLE, FilesystemChoice, Order, check_choice
+from volant.fledge.filesystems.erofs import make_erofs
+from volant.fledge.filesystems.ext4 import make_ext4
+from volant.fledge.filesystems.settled import report_full, report_missing
+from volant.fledge.filesystems.squashfs import make_squashfs
+from volant.fledge.filesystems.xfs import make_xfs
 from volant.run import run
 
-MKFS_TIMEOUT_S = 1800.0
+__all__ = [
+    "COMPRESSIONS", "REPEATABLE", "FilesystemChoice", "check_choice", "make_filesystem", "read_tool_version", "settle_tree",
+]  # fmt: skip
+
 VERSION_TIMEOUT_S = 10.0
-NAME_MAX = 255
-_COMPRESSION = {"lz4": ["-zlz4"], "lz4hc": ["-zlz4hc"], "none": []}
+
+_MAKERS: dict[str, Callable[[Order], Awaitable[None]]] = {
+    "erofs": make_erofs, "squashfs": make_squashfs, "ext4": make_ext4, "xfs": make_xfs, "btrfs": make_btrfs,
+}  # fmt: skip
+_VERSIONS = {
+    "erofs": ("mkfs.erofs", "--version"), "squashfs": ("mksquashfs", "-version"), "ext4": ("mke2fs", "-V"),
+    "xfs": ("mkfs.xfs", "-V"), "btrfs": ("mkfs.btrfs", "--version"),
+}  # fmt: skip
 
 
 def settle_tree(root: Path, limit_ns: int, fixed_s: int) -> int:
     """Take out of an unpacked tree what would differ from build to build.
 
-    All that is newer than ``limit_ns``, because an unpacker or a package's script made it just now, gets the time ``fixed_s``;
-    the attributes of each file are put in the order of their names. Returns the newest time in the tree, in seconds rounded up.
+    All that is newer than ``limit_ns``, because an unpacker or a package's script made it just now, gets the time ``fixed_s``.
+    Returns the newest time in the tree, in seconds rounded up. What else differs, settle hides from mkfs.
     """
     newest_ns = 0
-    waiting = [root]
-    while waiting:
-        path = waiting.pop()
-        _sort_attributes(path)
-        facts = path.lstat()
+    for path, facts in walk_tree(root):
         if facts.st_mtime_ns > limit_ns:
             os.utime(path, ns=(fixed_s * 10**9, fixed_s * 10**9), follow_symlinks=False)
             newest_ns = max(newest_ns, fixed_s * 10**9)
         else:
             newest_ns = max(newest_ns, facts.st_mtime_ns)
-        if stat.S_ISDIR(facts.st_mode):
-            waiting.extend(path.iterdir())
     return -(-newest_ns // 10**9)
 
 
-def _sort_attributes(path: Path) -> None:
-    # mkfs writes them as the file system lists them, which is often the order in which they were set: newest last or first.
-    names = os.listxattr(path, follow_symlinks=False)
-    if names == sorted(names):
-        return
-    values = {name: os.getxattr(path, name, follow_symlinks=False) for name in names}
-    for order in (sorted(names), sorted(names, reverse=True)):
-        for name in order:
-            os.removexattr(path, name, follow_symlinks=False)
-        for name in order:
-            os.setxattr(path, name, values[name], follow_symlinks=False)
-        if os.listxattr(path, follow_symlinks=False) == sorted(names):
-            return
-
-
-async def tool_version() -> str:
-    """The version line of the mkfs that ``make_filesystem`` would run."""
-    printed = await run(["mkfs.erofs", "--version"], timeout_s=VERSION_TIMEOUT_S, check=False)
+async def read_tool_version(choice: FilesystemChoice) -> str:
+    """The version line of the mkfs that ``make_filesystem`` would run. Raises HostError: it is not installed."""
+    command = _VERSIONS[choice.type]
+    try:
+        printed = await run(command, timeout_s=VERSION_TIMEOUT_S, check=False)
+    except CommandFailed as error:
+        if error.exit_status == 127:
+            raise report_missing(command[0]) from error
+        raise
     return (printed.stdout + printed.stderr).decode("utf-8", "replace").split("\n")[0].strip()
 
 
 async def make_filesystem(
-    filesystem: FilesystemSection, root: Path, target: Path, *, identity: str, newest_s: int, workspace: Workspace
+    choice: FilesystemChoice, root: Path, target: Path, *, identity: str, newest_s: int, lock_fd: int
 ) -> None:
     """Write ``root`` as a file system to ``target``. Its UUID comes from ``identity``; no file's time is after ``newest_s``.
 
+    Times become whole seconds but in an xfs, and where the format has no number for a time, the nearest one that it has.
+    Every program that is run inherits ``lock_fd``.
+
     Raises:
-        CommandFailed: mkfs failed. DiskFull: there was no room.
+        InvalidInput: ``choice`` cannot be. DiskFull: there was no room.
+        HostError: the tree has what this file system cannot hold, or a program is missing or failed.
     """
-    fs_uuid = str(uuid.uuid5(uuid.NAMESPACE_OID, identity))
+    check_choice(choice)
+    order = _make_order(choice, root, target, identity, newest_s, lock_fd)
     try:
-        # With SOURCE_DATE_EPOCH times are kept up to that time, and it is the file system's own.
-        await run(
-            ["mkfs.erofs", *_COMPRESSION[filesystem.compression], "-U", fs_uuid, target, root],
-            timeout_s=MKFS_TIMEOUT_S, env={"SOURCE_DATE_EPOCH": str(newest_s)}, pass_fds=(workspace.lock_fd,),
-        )  # fmt: skip
-    except CommandFailed as error:
-        if "No space left" in error.stderr_tail:
-            raise DiskFull(
-                f"there is no room for the root file system: {error}", hint="move the cache with --cache-dir"
-            ) from error
-        long_name = await asyncio.to_thread(_find_longest_name, root)
-        if long_name is not None:
-            raise HostError(
-                f"the image has a file whose name is 255 bytes long, {long_name[:40]}…: this mkfs.erofs takes 254",
-                hint="shorten the name, or install a newer erofs-utils",
-            ) from error
-        raise
+        await _MAKERS[choice.type](order)
+        if choice.preallocate:
+            await asyncio.to_thread(_fill_holes, order.target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise report_full(order) from error
+        raise HostError(f"{order.target.name} cannot be made: {error}") from error
 
 
-def _find_longest_name(root: Path) -> str | None:
-    """A name of 255 bytes, the most that Linux has: erofs-utils 1.5 cuts it and then fails to find the file."""
-    waiting = [root]
-    while waiting:
-        for path in waiting.pop().iterdir():
-            if len(os.fsencode(path.name)) >= NAME_MAX:
-                return path.name
-            if path.is_dir() and not path.is_symlink():
-                waiting.append(path)
-    return None
+def _make_order(choice: FilesystemChoice, root: Path, target: Path, identity: str, newest_s: int, lock_fd: int) -> Order:
+    return Order(choice, root.absolute(), target.absolute(), identity, newest_s, lock_fd)
+
+
+def _fill_holes(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.posix_fallocate(descriptor, 0, os.fstat(descriptor).st_size)
+    finally:
+        os.close(descriptor)

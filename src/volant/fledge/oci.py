@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import os
 import platform
 import re
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from volant.core.errors import ChecksumMismatch, InvalidInput
 from volant.core.ids import check_digest
+from volant.fledge.layer import LAYER_TYPES, LayerBlob
 
 DOCUMENT_MAX_BYTES = 4 * 1024 * 1024
 INDEX_MAX_DEPTH = 4
 REF_NAME = "org.opencontainers.image.ref.name"
 
-_INDEX = "application/vnd.oci.image.index.v1+json"
-_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_LAYERS = (
-    "application/vnd.oci.image.layer.v1.tar", "application/vnd.oci.image.layer.v1.tar+gzip",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar", "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-)  # fmt: skip
+_INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
+_MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _ARCHIVE_MEMBER = re.compile(r"(?:\./)?(oci-layout|index\.json|blobs/sha256/[0-9a-f]{64})")
-_TRANSPORTS = ("docker://", "docker-daemon:", "docker-archive:", "containers-storage:", "dir:", "https://", "http://")
 DocumentT = TypeVar("DocumentT")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
 class Platform(msgspec.Struct, frozen=True):
     architecture: str = ""
     os: str = ""
+    variant: str = ""
 
 
 class Descriptor(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +41,17 @@ class Descriptor(msgspec.Struct, frozen=True, kw_only=True):
     platform: Platform | None = None
 
 
+class AnyDescriptor(Protocol):
+    """What a manifest says of a layer."""
+
+    @property
+    def media_type(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+
+
 class Index(msgspec.Struct, frozen=True):
     manifests: tuple[Descriptor, ...] = ()
 
@@ -53,6 +59,15 @@ class Index(msgspec.Struct, frozen=True):
 class ImageManifest(msgspec.Struct, frozen=True):
     config: Descriptor
     layers: tuple[Descriptor, ...]
+
+
+class Healthcheck(msgspec.Struct, frozen=True, rename="pascal"):
+    """Docker's extension of the configuration; times are nanoseconds, 0 or null for Docker's defaults."""
+
+    test: tuple[str, ...] | None = None
+    interval: int | None = None
+    timeout: int | None = None
+    retries: int | None = None
 
 
 class ImageSettings(msgspec.Struct, frozen=True, rename="pascal"):
@@ -66,6 +81,13 @@ class ImageSettings(msgspec.Struct, frozen=True, rename="pascal"):
     exposed_ports: dict[str, object] | None = None
     stop_signal: str | None = None
     labels: dict[str, str] | None = None
+    healthcheck: Healthcheck | None = None
+
+
+class RootFilesystem(msgspec.Struct, frozen=True):
+    """``diff_ids`` are the digests of the layers' uncompressed archives, in their order."""
+
+    diff_ids: tuple[str, ...] = ()
 
 
 class ImageConfig(msgspec.Struct, frozen=True):
@@ -73,64 +95,16 @@ class ImageConfig(msgspec.Struct, frozen=True):
     architecture: str = ""
     os: str = ""
     config: ImageSettings | None = None
+    rootfs: RootFilesystem | None = None
 
 
 class Image(msgspec.Struct, frozen=True):
-    """One image of a layout, for one platform. ``digest`` is that of its manifest."""
+    """One image, for one platform. ``digest`` is that of its manifest; ``layers`` lie on this machine, the lowest first."""
 
-    layout: Path
-    descriptor: Descriptor
-    layers: tuple[Descriptor, ...]
+    digest: str
+    layers: tuple[LayerBlob, ...]
     config: ImageConfig
     tag: str
-
-    @property
-    def digest(self) -> str:
-        return self.descriptor.digest
-
-
-class Reference(msgspec.Struct, frozen=True):
-    path: Path
-    tag: str
-    is_archive: bool
-
-
-def parse_reference(text: str, base: Path) -> Reference:
-    """Read ``oci:PATH[:TAG]``, ``oci-archive:PATH[:TAG]`` or ``PATH``; a relative path begins at ``base``.
-
-    Raises:
-        InvalidInput: it names a registry or another transport, or there is nothing at that path.
-    """
-    for transport in _TRANSPORTS:
-        if text.startswith(transport):
-            raise InvalidInput(
-                f"source.image {text!r} is not a file: fledge reads OCI layouts and archives on this machine",
-                field="source.image",
-                hint=f'copy it first (skopeo copy {text} oci:image:latest), then write image = "oci:image:latest"',
-            )
-    scheme, separator, rest = text.partition(":")
-    named = scheme in ("oci", "oci-archive") and bool(separator)
-    location = rest if named else text
-    path, tag = (base / location), ""
-    if not path.exists():
-        head, colon, tail = location.rpartition(":")
-        if colon and _TAG.fullmatch(tail) and (base / head).exists():
-            path, tag = base / head, tail
-        else:
-            raise InvalidInput(
-                f"source.image {text!r}: there is no OCI layout or archive at {path}",
-                field="source.image",
-                hint=f"to take it from a registry: skopeo copy docker://{location} oci:image:latest"
-                if not named
-                else "PATH is relative to the directory of fledge.toml",
-            )
-    is_archive = path.is_file()
-    if named and is_archive != (scheme == "oci-archive"):
-        wanted = "oci-archive" if is_archive else "oci"
-        raise InvalidInput(
-            f"{path} is {'a file' if is_archive else 'a directory'}", field="source.image", hint=f"write {wanted}:{location}"
-        )
-    return Reference(path, tag, is_archive)
 
 
 def unpack_archive(archive: Path, target: Path) -> None:
@@ -146,8 +120,6 @@ def unpack_archive(archive: Path, target: Path) -> None:
         with tarfile.open(archive, mode="r|*") as tar:
             for member in tar:
                 name = _ARCHIVE_MEMBER.fullmatch(member.name)
-                if member.name.lstrip("./") == "manifest.json":
-                    found.add("manifest.json")
                 if not name or not member.isfile() or name[1] in found:
                     continue
                 found.add(name[1])
@@ -163,91 +135,75 @@ def unpack_archive(archive: Path, target: Path) -> None:
     except (tarfile.TarError, EOFError) as error:
         raise InvalidInput(f"{archive} is not a whole tar archive: {error}", field="source.image") from error
     if "index.json" not in found:
-        if "manifest.json" in found:
-            raise InvalidInput(
-                f"{archive} is a docker-save archive",
-                field="source.image",
-                hint=f'convert it (skopeo copy docker-archive:{archive} oci:image:latest), then write image = "oci:image:latest"',
-            )
         raise InvalidInput(f"{archive} is no OCI archive: it has no index.json", field="source.image")
 
 
-def read_image(layout: Path, tag: str = "", architecture: str | None = None) -> Image:
-    """Find the image called ``tag`` (or the only one, or ``latest``) in a layout, for this machine's architecture.
+def machine_platform() -> str:
+    """``linux/amd64`` and the like: what guests here are."""
+    return f"linux/{_ARCHITECTURES.get(platform.machine(), platform.machine())}"
+
+
+def read_image(layout: Path, tag: str = "", wanted: str = "") -> Image:
+    """Find the image called ``tag`` (or the only one, or ``latest``) in a layout, for the platform ``wanted`` (``os/arch``, with
+    ``/variant`` when that matters), or this machine's.
 
     Raises:
         InvalidInput: there is no such image, or it is of a kind that cannot be unpacked. ChecksumMismatch: a document is damaged.
     """
-    wanted = architecture or _ARCHITECTURES.get(platform.machine(), platform.machine())
+    wanted = wanted or machine_platform()
     if not (layout / "index.json").is_file():
         raise InvalidInput(f"{layout} is no OCI layout: it has no index.json", field="source.image")
     index = _decode(_read_bounded(layout / "index.json"), Index, f"{layout}/index.json")
     descriptor = _choose_tag(index.manifests, tag, layout)
     depth = 0
-    while descriptor.media_type == _INDEX:
+    while descriptor.media_type in _INDEXES:
         depth += 1
         if depth > INDEX_MAX_DEPTH:
             raise InvalidInput(f"{layout}: its indexes are nested more than {INDEX_MAX_DEPTH} deep", field="source.image")
         nested = _decode(_read_blob(layout, descriptor), Index, descriptor.digest)
         descriptor = _choose_platform(nested.manifests, wanted, layout)
-    if descriptor.media_type != _MANIFEST:
+    if descriptor.media_type not in _MANIFESTS:
         raise InvalidInput(
-            f"{layout}: {descriptor.media_type or 'an object without a media type'} is no OCI image",
-            field="source.image",
-            hint=f"convert it: skopeo copy --format oci oci:{layout}{':' + tag if tag else ''} oci:image:latest",
+            f"{layout}: {descriptor.media_type or 'an object without a media type'} is no image", field="source.image"
         )
     manifest = _decode(_read_blob(layout, descriptor), ImageManifest, descriptor.digest)
     config = _decode(_read_blob(layout, manifest.config), ImageConfig, manifest.config.digest)
-    if config.os not in ("", "linux") or config.architecture not in ("", wanted):
-        raise InvalidInput(
-            f"{layout}: the image is for {config.os or 'linux'}/{config.architecture}, the guest is linux/{wanted}",
-            field="source.image",
-        )
-    for layer in manifest.layers:
-        check_digest(layer.digest, "source.image")
-        if layer.media_type not in _LAYERS:
-            raise InvalidInput(
-                f"{layout}: a layer of type {layer.media_type!r} cannot be unpacked",
-                field="source.image",
-                hint=f"convert it: skopeo copy --dest-compress-format gzip oci:{layout} oci:image:latest",
-            )
+    found = f"{config.os or 'linux'}/{config.architecture}"
+    if config.architecture and found != "/".join(wanted.split("/")[:2]):
+        raise InvalidInput(f"{layout}: the image is for {found}, the guest is {wanted}", field="source.image")
     name = (descriptor.annotations or {}).get(REF_NAME, tag)
-    return Image(layout, descriptor, manifest.layers, config, tag or name)
+    layers = [(layer, blob_path(layout, layer.digest)) for layer in manifest.layers]
+    return make_image(descriptor.digest, layers, config, tag or name)
 
 
-async def verify_layers(image: Image) -> None:
-    """Read every layer once. Raises ChecksumMismatch when one is missing, cut short or altered."""
+def make_image(digest: str, layers: Sequence[tuple[AnyDescriptor, Path]], config: ImageConfig, tag: str) -> Image:
+    """The image of what its manifest and its configuration say; each layer comes with the file that holds it.
 
-    def verify() -> None:
-        for layer in image.layers:
-            path = _blob_path(image.layout, layer.digest)
-            try:
-                with path.open("rb") as stream:
-                    size = os.fstat(stream.fileno()).st_size
-                    digest = hashlib.file_digest(stream, "sha256").hexdigest() if size == layer.size else ""
-            except FileNotFoundError as error:
-                raise ChecksumMismatch(f"{image.layout}: the layer {layer.digest} is missing") from error
-            if f"sha256:{digest}" != layer.digest:
-                raise ChecksumMismatch(
-                    f"{image.layout}: the layer {layer.digest} is damaged ({size} bytes of {layer.size})",
-                    hint="copy the image again",
-                )
-
-    await asyncio.to_thread(verify)
-
-
-def write_view(image: Image, target: Path) -> None:
-    """Make ``target`` a layout that holds this one image under the tag ``fledge``, its blobs those of the original.
-
-    So a tool that finds images by tag alone can be pointed at any image, and writes nothing into the layout it came from.
+    Raises:
+        InvalidInput: a layer is of a kind that cannot be unpacked.
     """
-    target.mkdir()
-    (target / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
-    (target / "blobs").symlink_to((image.layout / "blobs").absolute())
-    entry = {
-        "mediaType": _MANIFEST, "digest": image.digest, "size": image.descriptor.size, "annotations": {REF_NAME: "fledge"},
-    }  # fmt: skip
-    (target / "index.json").write_bytes(msgspec.json.encode({"schemaVersion": 2, "manifests": [entry]}))
+    diff_ids = config.rootfs.diff_ids if config.rootfs is not None else ()
+    if diff_ids and len(diff_ids) != len(layers):
+        raise InvalidInput(f"the image has {len(layers)} layers and names {len(diff_ids)}", field="source.image")
+    blobs = []
+    for number, (layer, path) in enumerate(layers):
+        if layer.media_type not in LAYER_TYPES:
+            raise InvalidInput(f"a layer of type {layer.media_type!r} cannot be unpacked", field="source.image")
+        blobs.append(
+            LayerBlob(
+                path=path,
+                digest=check_digest(layer.digest, "source.image"),
+                size_bytes=layer.size,
+                media_type=layer.media_type,
+                diff_id=diff_ids[number] if diff_ids else None,
+            )
+        )
+    return Image(digest, tuple(blobs), config, tag)
+
+
+def decode_config(content: bytes, what: str) -> ImageConfig:
+    """An image configuration. Raises InvalidInput."""
+    return _decode(content, ImageConfig, what)
 
 
 def _choose_tag(manifests: tuple[Descriptor, ...], tag: str, layout: Path) -> Descriptor:
@@ -269,22 +225,27 @@ def _choose_tag(manifests: tuple[Descriptor, ...], tag: str, layout: Path) -> De
     )
 
 
-def _choose_platform(manifests: tuple[Descriptor, ...], architecture: str, layout: Path) -> Descriptor:
-    for descriptor in manifests:
-        if descriptor.platform is not None and (descriptor.platform.os, descriptor.platform.architecture) == (
-            "linux",
-            architecture,
-        ):
+def _choose_platform(manifests: tuple[Descriptor, ...], wanted: str, layout: Path) -> Descriptor:
+    system, architecture, variant = [*wanted.split("/"), ""][:3]
+    fitting = [
+        one
+        for one in manifests
+        if one.platform is not None and (one.platform.os, one.platform.architecture) == (system, architecture)
+    ]
+    for descriptor in fitting:
+        if descriptor.platform is not None and variant in ("", descriptor.platform.variant):
             return descriptor
     if len(manifests) == 1 and manifests[0].platform is None:
         return manifests[0]
-    known = sorted({f"{d.platform.os}/{d.platform.architecture}" for d in manifests if d.platform is not None})
-    raise InvalidInput(
-        f"{layout} has no image for linux/{architecture}", field="source.image", hint=f"it has: {', '.join(known) or 'none'}"
-    )
+    known = sorted({_name_platform(one.platform) for one in manifests if one.platform is not None})
+    raise InvalidInput(f"{layout} has no image for {wanted}", field="source.image", hint=f"it has: {', '.join(known) or 'none'}")
 
 
-def _blob_path(layout: Path, digest: str) -> Path:
+def _name_platform(one: Platform) -> str:
+    return "/".join(filter(None, (one.os, one.architecture, one.variant)))
+
+
+def blob_path(layout: Path, digest: str) -> Path:
     return layout / "blobs" / "sha256" / check_digest(digest, "source.image").removeprefix("sha256:")
 
 
@@ -297,7 +258,7 @@ def _read_bounded(path: Path) -> bytes:
 
 
 def _read_blob(layout: Path, descriptor: Descriptor) -> bytes:
-    path = _blob_path(layout, descriptor.digest)
+    path = blob_path(layout, descriptor.digest)
     try:
         content = _read_bounded(path)
     except FileNotFoundError as error:

@@ -1,28 +1,48 @@
-"""Finished files appear in the output directory all at once, as far as a file system can: the manifest last."""
+"""The output directory of a build: never a manifest beside files of another build, never half a file."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from volant.core.errors import ChecksumMismatch, HostError
+import msgspec
+
+from volant.core.errors import ChecksumMismatch, DiskFull, HostError
 from volant.fledge.content import FileRecord, copy_recorded
+
+NOTES = "published"
+"""Where in a cache it is noted what output directories hold."""
+
+SIGNATURE_SUFFIX = ".minisig"
 
 _STAGING = ".fledge-"
 
 
-def publish(directory: Path, files: Mapping[str, tuple[Path, FileRecord]], documents: Mapping[str, bytes], last: str) -> None:
-    """Copy ``files`` (checked against their records) and write ``documents`` into ``directory``, which is made when missing.
+class _Stamp(msgspec.Struct, frozen=True):
+    """What changes when a file may have changed, and the digest that it had."""
 
-    The old ``last`` goes first and the new one comes last, so that it never stands beside files of another build. Two builds
-    into one directory take turns, and what a killed one left is removed.
+    sha256: str
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+def publish(directory: Path, files: Mapping[str, tuple[Path, FileRecord]], *, last: str, notes: Path) -> None:
+    """Copy ``files`` (checked against their records) into ``directory``, which is made when missing.
+
+    What is there already, as ``notes`` (a directory) tells, is left alone. Else the old ``last`` goes first and the new one comes
+    last, so that it never stands beside files of another build. Two builds into one directory take turns, and what a killed one
+    left is removed.
 
     Raises:
-        ChecksumMismatch: a file in the cache is damaged. HostError: the directory cannot be written.
+        ChecksumMismatch: a file in the store is damaged. DiskFull, HostError: the directory cannot be written.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -33,18 +53,59 @@ def publish(directory: Path, files: Mapping[str, tuple[Path, FileRecord]], docum
         fcntl.flock(lock, fcntl.LOCK_EX)
         for stale in directory.glob(f"{_STAGING}*"):
             shutil.rmtree(stale)
-        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=directory))
-        try:
-            for name, (source, record) in files.items():
-                if copy_recorded(source, staging / name) != record:
-                    raise ChecksumMismatch(f"{source} in the cache is damaged", hint="build again with --no-cache")
-            for name, content in documents.items():
-                (staging / name).write_bytes(content)
-            (directory / last).unlink(missing_ok=True)
-            for name in sorted({*files, *documents} - {last}):
-                (staging / name).replace(directory / name)
-            (staging / last).replace(directory / last)
-        finally:
-            shutil.rmtree(staging)
+        note = notes / hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()
+        known = _read_note(note)
+        waiting = {name: file for name, file in files.items() if not _is_there(directory / name, file[1], known.get(name))}
+        if waiting:
+            _replace(directory, {name: files[name] for name in {*waiting, last}}, last)
+        _write_note(note, {name: _stamp(directory / name, record) for name, (_, record) in files.items()})
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"there is no room in {directory}", hint="free some, or choose another with -o") from error
+        raise HostError(f"{directory}: {error.strerror}", hint="choose another with -o") from error
     finally:
         os.close(lock)
+
+
+def _replace(directory: Path, files: Mapping[str, tuple[Path, FileRecord]], last: str) -> None:
+    staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=directory))
+    try:
+        for name, (source, record) in files.items():
+            if copy_recorded(source, staging / name) != record:
+                raise ChecksumMismatch(f"{source} in the store is damaged", hint="build again with --no-cache")
+        (directory / last).unlink(missing_ok=True)
+        for name in files:
+            (directory / f"{name}{SIGNATURE_SUFFIX}").unlink(missing_ok=True)  # it was of another file
+        for name in sorted(files.keys() - {last}):
+            (staging / name).replace(directory / name)
+        (staging / last).replace(directory / last)
+    finally:
+        shutil.rmtree(staging)
+
+
+def _is_there(path: Path, record: FileRecord, known: _Stamp | None) -> bool:
+    if known is None or known.sha256 != record.sha256:
+        return False
+    try:
+        return _stamp(path, record) == known
+    except OSError:
+        return False
+
+
+def _stamp(path: Path, record: FileRecord) -> _Stamp:
+    found = path.lstat()
+    return _Stamp(record.sha256, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _read_note(path: Path) -> dict[str, _Stamp]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, _Stamp])
+    except (OSError, msgspec.MsgspecError):
+        return {}
+
+
+def _write_note(path: Path, stamps: dict[str, _Stamp]) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(msgspec.json.encode(stamps))
+    temporary.replace(path)

@@ -9,10 +9,12 @@ import msgspec
 
 from volant.fledge.boot import INITRAMFS, BootRecord, KernelChoice, open_boot_files
 from volant.fledge.cache import Cache
+from volant.fledge.content import record_file
 from volant.fledge.minimal import VMLINUX
 from volant.fledge.progress import Progress
-from volant.fledge.publish import publish
-from volant.fledge.recipe import FilesystemSection
+from volant.fledge.publish import NOTES, publish
+from volant.fledge.recipe_record import FilesystemSection
+from volant.native import find_native
 
 KERNEL_RECORD = "kernel.json"
 
@@ -24,10 +26,18 @@ async def ready_kernel(choice: KernelChoice, output: Path | None, cache: Cache, 
         VolantError: they cannot be had; each kind as ``open_boot_files`` says.
     """
     await cache.open()
-    async with open_boot_files(cache, choice, filesystem=FilesystemSection().type, progress=progress) as boot:
+    async with open_boot_files(
+        cache, choice, filesystem=FilesystemSection().type, kestrel=find_native("kestrel"), progress=progress
+    ) as boot:
         if output is None:
             return boot.vmlinux, boot.record
-        files = {VMLINUX: (boot.vmlinux, boot.record.vmlinux), INITRAMFS: (boot.initramfs, boot.record.initramfs)}
-        document = msgspec.json.format(msgspec.json.encode(boot.record), indent=2) + b"\n"
-        await asyncio.to_thread(publish, output, files, {KERNEL_RECORD: document}, KERNEL_RECORD)
+        async with cache.workspace() as workspace:
+            document = workspace.path / KERNEL_RECORD
+            document.write_bytes(msgspec.json.format(msgspec.json.encode(boot.record), indent=2) + b"\n")
+            files = {
+                VMLINUX: (boot.vmlinux, boot.record.vmlinux),
+                INITRAMFS: (boot.initramfs, boot.record.initramfs),
+                KERNEL_RECORD: (document, record_file(document)),
+            }
+            await asyncio.to_thread(publish, output, files, last=KERNEL_RECORD, notes=cache.root / NOTES)
     return output / VMLINUX, boot.record

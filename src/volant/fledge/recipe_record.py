@@ -1,37 +1,27 @@
-"""``fledge.toml``: what to build. docs/reference/fledge.md describes every key."""
+"""``fledge.toml`` version 1 as records. docs/reference/fledge.md describes every key."""
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-import typing
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from volant.core.errors import InvalidInput
-from volant.core.manifest import HealthCheck, Network, Resources
-from volant.core.resource import split_validation_error
+from volant.core.manifest import (
+    Action,
+    CloudInit,
+    Devices,
+    HealthCheck,
+    Lifecycle,
+    Network,
+    Resources,
+    Start,
+)
 
-RECIPE_MAX_BYTES = 256 * 1024
+Strategy = Literal["oci_rootfs", "initramfs"]
+FilesystemType = Literal["erofs", "squashfs", "ext4", "xfs", "btrfs"]
 
-# Keys of the original format that have another place or no meaning here, and what to write instead.
-_ELSEWHERE = {
-    "agent": "fledge brings its own kestrel; remove [agent], or set VOLANT_KESTREL to use another",
-    "init": "the guest's first program is kestrel; remove [init]",
-    "source.dockerfile": "build the image first (buildah bud -t oci:DIR:TAG) and give its layout as source.image",
-    "source.context": "build the image first (buildah bud -t oci:DIR:TAG) and give its layout as source.image",
-    "source.target": "build the image first (buildah bud -t oci:DIR:TAG) and give its layout as source.image",
-    "source.build_args": "build the image first (buildah bud -t oci:DIR:TAG) and give its layout as source.image",
-    "source.busybox_url": "the guest needs no busybox; remove it",
-    "source.busybox_sha256": "the guest needs no busybox; remove it",
-    "filesystem.compression_level": 'erofs knows compression = "lz4", "lz4hc" or "none"',
-    "filesystem.overlay_size": "the writable layer is a disk of its own; its size is resources.disk_mb",
-    "filesystem.size_buffer_mb": "the root is read-only; the writable layer's size is resources.disk_mb",
-    "filesystem.preallocate": "the root is read-only and has no free space to allocate; remove it",
-}
+SOURCES = ("image", "dockerfile", "packages", "directory", "binary", "script")
+"""The keys of ``[source]`` that each say where the content comes from."""
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,24 +29,78 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class PluginSection(_Section, frozen=True, kw_only=True):
+    """Who the plugin is; what is not given here comes from the source."""
+
     name: str = ""
     version: str = ""
+    runtime: str = ""
+    openapi: str = ""
+    labels: dict[str, str] = {}
+
+
+class AgentSection(_Section, frozen=True, kw_only=True):
+    """Which kestrel goes into the guest: fledge's own (``release``), a file here (``local``), or one fetched (``http``)."""
+
+    source_strategy: Literal["release", "local", "http"] = "release"
+    version: str = ""
+    path: str = ""
+    url: str = ""
+    checksum: str = ""
+
+
+class InitSection(_Section, frozen=True, kw_only=True):
+    """The first program of an initramfs: a file (``path``), or whatever the content brings as /init (``none``).
+
+    ``agent`` is ``kestrel`` when that program goes on with /bin/kestrel, which Volant can then talk to.
+    """
+
+    path: str = ""
+    none: bool = False
+    agent: Literal["none", "kestrel"] = "none"
 
 
 class SourceSection(_Section, frozen=True, kw_only=True):
-    """Exactly one of ``image``, ``packages`` and ``script``."""
+    """One of ``SOURCES``, and what goes with it."""
 
     image: str = ""
+    platform: str = ""
+    dockerfile: str = ""
+    context: str = ""
+    target: str = ""
+    build_args: dict[str, str] = {}
+    secrets: dict[str, str] = {}
+    """The id that ``RUN --mount=type=secret`` names, and the file that holds the value."""
+    build_network: Literal["host", "none"] = "host"
     packages: tuple[str, ...] = ()
     suite: str = ""
     mirror: str = ""
+    directory: str = ""
+    owners: Literal["root", "keep"] = "root"
+    binary: str = ""
+    certificates: bool = False
     script: str = ""
     script_inputs: tuple[str, ...] = ()
+    busybox: bool = True
+    busybox_url: str = ""
+    busybox_sha256: str = ""
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Those of ``SOURCES`` that are set."""
+        return tuple(name for name in SOURCES if getattr(self, name))
 
 
 class FilesystemSection(_Section, frozen=True, kw_only=True):
-    type: str = "erofs"
-    compression: Literal["lz4", "lz4hc", "none"] = "lz4"
+    type: FilesystemType = "erofs"
+    compression: str = ""
+    compression_level: Annotated[int, msgspec.Meta(ge=0, le=22)] | None = None
+    overlay_size: str = ""
+    size_buffer_mb: Annotated[int, msgspec.Meta(ge=0, le=1024 * 1024)] = 0
+    preallocate: bool = False
+
+
+class InitramfsSection(_Section, frozen=True, kw_only=True):
+    compression: Literal["none", "gzip", "zstd", "xz"] = "none"
 
 
 class WorkloadSection(_Section, frozen=True, kw_only=True):
@@ -80,136 +124,25 @@ class KernelSection(_Section, frozen=True, kw_only=True):
 
 
 class Recipe(_Section, frozen=True, kw_only=True):
-    version: str
-    strategy: str
+    """The whole file. The sections that also stand in a ``manifest.toml`` are what the plugin's manifest says."""
+
+    schema_: str = msgspec.field(name="$schema", default="")
+    version: Literal["1"]
+    strategy: Strategy
     plugin: PluginSection = PluginSection()
-    source: SourceSection
-    filesystem: FilesystemSection = FilesystemSection()
+    agent: AgentSection | None = None
+    init: InitSection | None = None
+    source: SourceSection = SourceSection()
+    filesystem: FilesystemSection | None = None
+    initramfs: InitramfsSection | None = None
     mappings: dict[str, str] = {}
     workload: WorkloadSection = WorkloadSection()
     health_check: HealthCheck | None = None
-    resources: Resources = Resources()
+    resources: Resources | None = None
     network: Network | None = None
+    actions: dict[str, Action] = {}
+    cloud_init: CloudInit | None = None
+    devices: Devices | None = None
+    start: Start | None = None
+    lifecycle: Lifecycle | None = None
     kernel: KernelSection = KernelSection()
-
-
-def read_recipe(path: Path) -> Recipe:
-    """Read and check a ``fledge.toml``.
-
-    Raises:
-        InvalidInput: the file is missing, no TOML, or breaks a rule; the message names the file and the key.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InvalidInput(
-            f"{path} cannot be read: {error.strerror}", hint="name the file with -c; docs/reference/fledge.md has an example"
-        ) from error
-    try:
-        return parse_recipe(content)
-    except InvalidInput as error:
-        raise InvalidInput(f"{path}: {error.message}", field=error.field, hint=error.hint) from error
-
-
-def parse_recipe(content: bytes) -> Recipe:
-    """``read_recipe`` for what is already in memory."""
-    if len(content) > RECIPE_MAX_BYTES:
-        raise InvalidInput(f"it is larger than {RECIPE_MAX_BYTES} bytes")
-    try:
-        data = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput(f"it is not TOML: {error}") from error
-    _check_keys(data, Recipe, "")
-    _check_heading(data)
-    try:
-        recipe = msgspec.convert(data, Recipe)
-    except msgspec.ValidationError as error:
-        message, field = split_validation_error(error)
-        raise InvalidInput(f"{field}: {message}" if field else message, field=field) from error
-    _check_source(recipe.source)
-    _check_filesystem(recipe.filesystem)
-    if recipe.source.packages:
-        _check_packages_are_described(recipe)
-    if recipe.kernel.package and recipe.kernel.deb:
-        raise InvalidInput("[kernel] has either package or deb", field="kernel")
-    if recipe.kernel.package and recipe.kernel.source == "minimal":
-        raise InvalidInput(
-            'kernel.package goes with kernel.source = "debian"',
-            field="kernel.package",
-            hint="remove it: the minimal kernel is compiled from its own source package",
-        )
-    return recipe
-
-
-def _check_heading(data: Mapping[str, Any]) -> None:
-    if data.get("version") != "1":
-        raise InvalidInput(f'version is {data.get("version")!r}, not "1"', field="version", hint='begin with version = "1"')
-    if data.get("strategy") == "initramfs":
-        raise InvalidInput(
-            'strategy "initramfs" is not built here',
-            field="strategy",
-            hint='use "oci_rootfs": its guests boot from a read-only disk',
-        )
-    if data.get("strategy") != "oci_rootfs":
-        raise InvalidInput(
-            f"strategy {data.get('strategy')!r} is not known", field="strategy", hint='write strategy = "oci_rootfs"'
-        )
-    if "source" not in data:
-        raise InvalidInput("[source] is missing", field="source", hint="give it image, packages or script")
-
-
-def _check_source(source: SourceSection) -> None:
-    given = [name for name in ("image", "packages", "script") if getattr(source, name)]
-    if len(given) != 1:
-        which = " and ".join(given) if given else "none of them"
-        raise InvalidInput(f"[source] needs exactly one of image, packages and script, and has {which}", field="source")
-    for name, owner in (("script_inputs", "script"), ("suite", "packages"), ("mirror", "packages")):
-        if getattr(source, name) and given != [owner]:
-            raise InvalidInput(f"source.{name} goes with source.{owner}", field=f"source.{name}")
-
-
-def _check_packages_are_described(recipe: Recipe) -> None:
-    if not recipe.workload.entrypoint:
-        raise InvalidInput(
-            "packages do not say what to run", field="workload.entrypoint", hint='give [workload] an entrypoint = ["/usr/bin/…"]'
-        )
-    if not recipe.plugin.name:
-        raise InvalidInput("packages do not name the plugin", field="plugin.name", hint='write [plugin] name = "…"')
-
-
-def _check_filesystem(filesystem: FilesystemSection) -> None:
-    if filesystem.type == "erofs":
-        return
-    why = {
-        "squashfs": "erofs holds the same, reads faster and is built faster",
-        "ext4": "it records when it was made, so that no two builds are the same",
-        "xfs": "the boot initramfs does not carry it, and a read-only root gains nothing from it",
-        "btrfs": "the boot initramfs does not carry it, and a read-only root gains nothing from it",
-    }.get(filesystem.type, "it is not a file system that guests boot from")
-    raise InvalidInput(
-        f"filesystem.type {filesystem.type!r} is not built: {why}", field="filesystem.type", hint='use "erofs", or leave it out'
-    )
-
-
-def _check_keys(data: Mapping[str, Any], struct: type[msgspec.Struct], where: str) -> None:
-    """Refuse the first unknown key, naming the nearest known one."""
-    fields = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
-    for key, value in data.items():
-        name = f"{where}.{key}" if where else key
-        if key not in fields:
-            place = f"[{where}]" if where else "fledge.toml"
-            if name in _ELSEWHERE:
-                raise InvalidInput(f"{name} is not a key here", field=name, hint=_ELSEWHERE[name])
-            near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it knows {', '.join(fields)}"
-            raise InvalidInput(f"{place} has no key {key!r}", field=name, hint=hint)
-        for nested in _nested_structs(fields[key]):
-            for item in value if isinstance(value, list) else [value]:
-                if isinstance(item, dict):
-                    _check_keys(item, nested, name)
-
-
-def _nested_structs(kind: Any) -> list[type[msgspec.Struct]]:
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return [kind]
-    return [found for argument in typing.get_args(kind) for found in _nested_structs(argument)]

@@ -59,6 +59,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     kernel_cmdline: str
     disks: tuple[BlockDevice, ...] = ()
     networks: tuple[NetworkDevice, ...] = ()
+    has_agent: bool = True
+    """False when nobody in the guest answers at the agent port."""
     base: str = ""
     """The key of the template that its memory is a copy-on-write copy of; empty when its memory is all its own."""
 

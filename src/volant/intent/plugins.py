@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import msgspec
 
 from volant.core.clock import Clock, format_time
-from volant.core.errors import AlreadyExists, InUse, InvalidInput, NotFound, StaleRevision, TimedOut, WrongState
+from volant.core.errors import (
+    AlreadyExists,
+    InUse,
+    InvalidInput,
+    NotFound,
+    StaleRevision,
+    TimedOut,
+    Unavailable,
+    Untrusted,
+    WrongState,
+)
 from volant.core.ids import Digest, new_uid
-from volant.core.manifest import MAX_POOL, Manifest, convert_manifest
-from volant.core.plugin import FINALIZER, Plugin, PluginSpec, PluginStatus, wanted_artifacts
+from volant.core.manifest import MAX_POOL, Manifest, convert_manifest, read_manifest
+from volant.core.plugin import FINALIZER, Plugin, PluginSpec, PluginStatus, name_by_content, wanted_artifacts
+from volant.core.plugin_source import SOURCE_LABEL, PluginFetcher, Report
 from volant.core.resource import Meta
 from volant.core.snapshot import Snapshot
+from volant.core.trust import Judge, SignedManifest
 from volant.core.vm import VM, is_parked
 from volant.intent.follow import follow_resource
 from volant.store.contract import Store
@@ -27,30 +38,62 @@ _FIELD_OF_ROLE = {"kernel": "boot.kernel", "boot_initramfs": "boot.initramfs", "
 
 
 class PluginIntent:
-    def __init__(self, store: Store, clock: Clock, artifact_size: ArtifactSize) -> None:
+    """``fetcher`` brings plugins that lie elsewhere; without one only uploads are taken."""
+
+    def __init__(
+        self, store: Store, clock: Clock, artifact_size: ArtifactSize, trust: Judge, fetcher: PluginFetcher | None = None
+    ) -> None:
         self._store = store
         self._clock = clock
         self._artifact_size = artifact_size
+        self._trust = trust
+        self._fetcher = fetcher
 
-    async def install(self, manifest: object, *, project: str = "default") -> tuple[Plugin, bool]:
-        """Write a plugin down; the second answer is False when the very same one was installed already.
+    async def install_from(
+        self, source: str, checksum: str = "", *, report: Report = lambda _: None, project: str = "default"
+    ) -> tuple[Plugin, bool]:
+        """Fetch the plugin at ``source`` and install it as ``install`` does; its label ``volant.source`` says where it was.
+
+        What can be refused is refused before anything large is fetched.
 
         Raises:
-            InvalidInput: the manifest breaks a rule, names no checksum, or names a file that was not uploaded.
+            Unavailable: nobody here fetches. Others: as ``install``, ``PluginFetcher.open`` and ``OpenPlugin.fetch``.
+        """
+        if self._fetcher is None:
+            raise Unavailable("this volantd fetches nothing", hint="fledge pull, then: volar plugins install DIR")
+        async with self._fetcher.open(source, checksum) as opened:
+            found = opened.found
+            checked, spec = _read_plugin(found.manifest, found.signed)
+            await self._check_trust(checked.name, spec)
+            existing = await find_resource(self._store, Plugin, project, checked.name)
+            if existing is not None and not _is_there(existing, spec):
+                raise _refuse_other(checked.name, existing)
+            await opened.fetch(report)
+        return await self.install(found.manifest, found.signed, source=found.source, project=project)
+
+    async def install(
+        self, manifest: object, signed: SignedManifest | None = None, *, source: str = "", project: str = "default"
+    ) -> tuple[Plugin, bool]:
+        """Write a plugin down; the second answer is False when the very same one was installed already.
+
+        ``signed`` is what its publisher signed, the same as ``manifest`` but for the places of files. One that comes later
+        than the plugin itself is kept from then on.
+
+        Raises:
+            InvalidInput: the manifest breaks a rule, names no checksum, names a file that was not uploaded, or is not the
+                signed one. Untrusted: this host's trust policy does not let it in.
             AlreadyExists: a plugin of that name is installed and is not the same.
         """
-        checked = convert_manifest(manifest)
-        _check_bootable(checked)
+        checked, spec = _read_plugin(manifest, signed)
         await self._check_artifacts(checked)
-        assert isinstance(manifest, dict)
-        spec = PluginSpec(version=checked.version, enabled=checked.enabled, manifest=_without_places(checked))
+        await self._check_trust(checked.name, spec)
         now = format_time(self._clock.now())
         plugin = Plugin(
             meta=Meta(
                 name=checked.name,
                 uid=new_uid(),
                 project=project,
-                labels=checked.labels,
+                labels=_label(checked, source),
                 created_at=now,
                 finalizers=(FINALIZER,),
             ),
@@ -61,13 +104,9 @@ class PluginIntent:
             revision = await self._store.transact([create_of(plugin)])
         except AlreadyExists:
             existing = await find_resource(self._store, Plugin, project, checked.name)
-            if existing is not None and not existing.deleting and existing.spec == spec:
-                return existing, False
-            raise AlreadyExists(
-                f"a plugin named {checked.name!r} is installed already"
-                + (f" (version {existing.spec.version})" if existing is not None else ""),
-                hint=f"volar plugins remove {checked.name}, then install this one",
-            ) from None
+            if existing is not None and _is_there(existing, spec):
+                return await self._keep_signature(existing, signed), False
+            raise _refuse_other(checked.name, existing) from None
         return msgspec.structs.replace(plugin, revision=revision), True
 
     async def get(self, name: str, *, project: str = "default") -> Plugin:
@@ -127,6 +166,29 @@ class PluginIntent:
             raise TimedOut(f"plugin {plugin.name!r} was not settled after {timeout_s:g} s") from None
         return None
 
+    async def _keep_signature(self, plugin: Plugin, signed: SignedManifest | None) -> Plugin:
+        """``plugin`` with ``signed``, unless that is none: a signature is not lost because somebody installs without it."""
+        while signed is not None and plugin.spec.signed != signed:
+            meta = msgspec.structs.replace(plugin.meta, generation=plugin.meta.generation + 1)
+            changed = msgspec.structs.replace(plugin, meta=meta, spec=msgspec.structs.replace(plugin.spec, signed=signed))
+            try:
+                return msgspec.structs.replace(changed, revision=await self._store.transact([update_of(changed)]))
+            except StaleRevision:
+                found = await self.get(plugin.name, project=plugin.meta.project)
+                if found.uid != plugin.uid:
+                    raise
+                plugin = found
+        return plugin
+
+    async def _check_trust(self, name: str, spec: PluginSpec) -> None:
+        if self._trust.policy == "off" and spec.signed is None:
+            return
+        verdict = await self._trust.judge(spec.manifest, spec.signed)
+        if verdict.reason == "Unreadable":
+            raise InvalidInput(verdict.message, field="signature")
+        if verdict.refused:
+            raise Untrusted(f"the plugin {name!r} is not trusted here: {verdict.message}", hint=verdict.hint or None)
+
     async def _refuse_in_use(self, plugin: Plugin) -> None:
         vms, _ = await list_resources(self._store, VM, plugin.meta.project)
         users = [vm.name for vm in vms if vm.spec.plugin == plugin.name and not is_parked(vm)]
@@ -154,6 +216,22 @@ class PluginIntent:
                 )
 
 
+def _read_plugin(manifest: object, signed: SignedManifest | None) -> tuple[Manifest, PluginSpec]:
+    """The manifest as it counts, and what is written down of it. Raises InvalidInput."""
+    checked = convert_manifest(manifest)
+    if signed is not None:
+        checked = _read_signed(signed, checked)
+    _check_bootable(checked)
+    named = name_by_content(checked)
+    return checked, PluginSpec(version=checked.version, enabled=checked.enabled, manifest=named, signed=signed)
+
+
+def _label(manifest: Manifest, source: str) -> dict[str, str]:
+    """The manifest's labels, but where the plugin came from says nobody but who brought it."""
+    labels = {key: value for key, value in manifest.labels.items() if key != SOURCE_LABEL}
+    return {**labels, SOURCE_LABEL: source} if source else labels
+
+
 def _check_bootable(manifest: Manifest) -> None:
     if manifest.boot is None:
         raise InvalidInput("the manifest names no kernel", field="boot.kernel", hint="build it with: fledge build")
@@ -168,13 +246,29 @@ def _check_bootable(manifest: Manifest) -> None:
             raise InvalidInput(f"{field} is not offered by this version", field=field)
 
 
-def _without_places(manifest: Manifest) -> dict[str, Any]:
-    """The manifest with each file named by content alone: where somebody's copy lay is nobody's business here."""
-    data: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(manifest))
-    for part in (data.get("rootfs"), data.get("initramfs"), *(data.get("boot") or {}).values()):
-        if part:
-            part["url"] = f"artifact:{part['checksum']}"
-    return data
+def _read_signed(signed: SignedManifest, sent: Manifest) -> Manifest:
+    """The manifest in the bytes that were signed. Raises InvalidInput when they are another one than was ``sent``."""
+    manifest = read_manifest(signed.manifest.encode())
+    if name_by_content(manifest) != name_by_content(sent):
+        raise InvalidInput(
+            "the signed manifest is another one than the manifest beside it",
+            field="signed_manifest",
+            hint="they may differ in the urls of files alone; each file has its checksum when it is signed",
+        )
+    return manifest
+
+
+def _is_there(existing: Plugin, spec: PluginSpec) -> bool:
+    """True when ``existing`` is what ``spec`` describes, whoever signed it."""
+    same = msgspec.structs.replace(existing.spec, signed=None) == msgspec.structs.replace(spec, signed=None)
+    return same and not existing.deleting
+
+
+def _refuse_other(name: str, existing: Plugin | None) -> AlreadyExists:
+    which = "" if existing is None else f" (version {existing.spec.version})"
+    return AlreadyExists(
+        f"a plugin named {name!r} is installed already{which}", hint=f"volar plugins remove {name}, then install this one"
+    )
 
 
 def _name_some(names: list[str]) -> str:

@@ -53,6 +53,8 @@ class VMIntent:
             asked = await self._fit_snapshot(asked, project)
         plugin = await self._usable_plugin(asked.plugin, project)
         spec = fill_in(asked, plugin.manifest)
+        if plugin.manifest.agent == "none":
+            _check_without_agent(spec)
         spec = msgspec.structs.replace(spec, ports=choose_ports(spec, plugin.manifest))
         await self._check_host(spec)
         network = await find_resource(self._store, Network, project, spec.network)
@@ -121,7 +123,12 @@ class VMIntent:
         )
 
     async def suspend(self, name: str, *, project: str = "default", expected_generation: int | None = None) -> VM:
-        """Ask for it to be saved to disk and to use no memory until it is resumed."""
+        """Ask for it to be saved to disk and to use no memory until it is resumed. Raises WrongState for one without an agent."""
+        plugin = await find_resource(self._store, Plugin, project, (await self.get(name, project=project)).spec.plugin)
+        if plugin is not None and plugin.manifest.agent == "none":
+            raise WrongState(
+                f"the VM {name!r} cannot be suspended: its guest has no agent that would set its clock when it wakes"
+            )
 
         def change(vm: VM) -> VMSpec:
             if vm.spec.power == "stopped" or vm.status.phase in ("Stopped", "Failed"):
@@ -291,6 +298,14 @@ _PLUGIN_HINT = "volar plugins list shows those installed"
 
 def _claim(vm: VM, name: str, thing: str, now: str) -> Claim:
     return build_claim(name, ClaimSpec(thing=thing, owner_kind=VM.kind, owner_name=vm.name, owner_uid=vm.uid), now)
+
+
+def _check_without_agent(spec: VMSpec) -> None:
+    for field, is_given in (("env", spec.env), ("auto_suspend_s", spec.auto_suspend_s), ("snapshot", spec.snapshot)):
+        if is_given:
+            raise InvalidInput(
+                f"{field} needs an agent in the guest, and this plugin's has none", field=field, hint="leave it out"
+            )
 
 
 def _check_power(spec: VMSpec) -> None:

@@ -227,12 +227,21 @@ class LocalNode:
         run = self._find_running(uid)
         if run.paused:
             raise WrongState("the VM is paused")
+        if not run.instance.machine.has_agent:
+            raise WrongState(
+                "the VM's guest has no agent that could run a program", hint="volar vms console shows what it prints"
+            )
         async with open_exec(run.link, request) as session:
             yield session
 
     def read_logs(
         self, uid: Uid, *, tail: int | None = None, since: str | None = None, previous: bool = False, follow: bool = False
     ) -> AsyncIterator[LogLine]:
+        run = self._runs.get(uid)
+        if run is not None and not run.instance.machine.has_agent:
+            raise WrongState(
+                "the VM's guest has no agent that would collect a log", hint="volar vms console shows what it prints"
+            )
         return read_logs(self.logs_of(uid), tail=tail, since=since, previous=previous, follow=follow)
 
     def read_console(self, uid: Uid, *, tail_bytes: int | None = None, follow: bool = False) -> AsyncIterator[bytes]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from typing import Literal
 
+import msgspec
 import structlog
 
 from volant.core.clock import Clock
@@ -21,6 +23,15 @@ log = structlog.get_logger()
 
 BUG_PAUSE_S = 1.0
 CLOCK_RETRY_S = 0.2
+
+
+class HostHealth(msgspec.Struct, frozen=True):
+    """``failures`` in a row; ``message`` is the reason of the last; ``due_at``, monotonic, is when to ask again."""
+
+    state: Literal["unknown", "healthy", "unhealthy"] = "unknown"
+    message: str = ""
+    failures: int = 0
+    due_at: float = 0.0
 
 
 class Run:
@@ -54,6 +65,8 @@ class Run:
         """It stood still, so that its clock is behind until the agent has set it."""
         self.busy = ""
         """What is being done with it that nobody else may disturb; empty for nothing."""
+        self.host_health: HostHealth | None = None
+        """What this host found when it asked a workload that no agent looks after; None until it has."""
         self.tended_since = clock.monotonic()
         self.marks: dict[str, float] = {}
         """Monotonic times at which things were first seen: ``launched``, ``hello``, ``configured``, ``ready``."""
@@ -83,6 +96,11 @@ class Run:
     def workload_running_s(self) -> float:
         """Seconds for which the workload has been seen running as one and the same process; 0 while it does not run."""
         return 0.0 if self._running is None else self._clock.monotonic() - self._running[1]
+
+    @property
+    def tended_s(self) -> float:
+        """Seconds for which this volantd has tended it."""
+        return self._clock.monotonic() - self.tended_since
 
     @property
     def held(self) -> bool:
@@ -136,6 +154,8 @@ class Run:
             tending.cancel()
 
     async def _talk_when_allowed(self) -> None:
+        if not self.instance.machine.has_agent:
+            return
         while True:
             await self._may_talk.wait()
             async with asyncio.TaskGroup() as group:

@@ -8,11 +8,12 @@ import msgspec
 import structlog
 
 from volant.core.clock import Clock, format_time
-from volant.core.condition import Condition, set_condition
-from volant.core.errors import ChecksumMismatch, VolantError
+from volant.core.condition import Condition, Truth, set_condition
+from volant.core.errors import AlreadyExists, ChecksumMismatch, NotFound, VolantError
 from volant.core.ids import Digest
 from volant.core.plugin import ARTIFACTS_PRESENT, READY, ArtifactStatus, Plugin, PluginStatus, wanted_artifacts
 from volant.core.resource import from_stored
+from volant.core.trust import TRUSTED, Judge, Verdict
 from volant.core.vm import VM
 from volant.reconcile.outcome import After, Done, Outcome
 from volant.reconcile.recorder import Note, event_operation
@@ -23,6 +24,8 @@ from volant.store.records import find_resource, key_of, list_resources, update_o
 log = structlog.get_logger()
 
 USERS_GONE_POLL_S = 2.0
+TRUST_POLL_S = 10.0
+"""How old what a plugin says of its signature may be: nobody tells when a key comes or goes. No start relies on it."""
 
 
 BY_PLUGIN = "plugin"
@@ -38,6 +41,8 @@ class Artifacts(Protocol):
 
     def size(self, digest: Digest) -> int | None: ...
 
+    async def hold(self, *digests: Digest) -> None: ...
+
     async def verify(self, digest: Digest) -> None: ...
 
     async def remove(self, digest: Digest) -> None: ...
@@ -48,11 +53,12 @@ class PluginController:
 
     kind = Plugin.kind
 
-    def __init__(self, store: Store, cache: Cache, clock: Clock, artifacts: Artifacts) -> None:
+    def __init__(self, store: Store, cache: Cache, clock: Clock, artifacts: Artifacts, trust: Judge) -> None:
         self._store = store
         self._cache = cache
         self._clock = clock
         self._artifacts = artifacts
+        self._trust = trust
 
     async def reconcile(self, key: Key) -> Outcome:
         plugin = await find_resource(self._store, Plugin, key.project, key.name)
@@ -64,8 +70,9 @@ class PluginController:
             return await self._remove(plugin, sum(vm.spec.plugin == plugin.name for vm in vms))
         stored = self._cache.by_index(BY_PLUGIN, f"{plugin.meta.project}/{plugin.name}")
         users = sum(one.data["spec"]["power"] != "parked" for one in stored)
-        await self._write(plugin, await self._judge(plugin, users))
-        return Done()
+        verdict = await self._judge_trust(plugin)
+        await self._write(plugin, await self._judge(plugin, users, verdict), *_tell(plugin, verdict))
+        return Done() if verdict is None else After(TRUST_POLL_S)
 
     async def report_failure(self, key: Key, error: VolantError, failures: int) -> None:
         plugin = await find_resource(self._store, Plugin, key.project, key.name)
@@ -73,9 +80,17 @@ class PluginController:
             status = msgspec.structs.replace(plugin.status, reason="StepFailed", message=str(error))
             await self._write(plugin, status)
 
-    async def _judge(self, plugin: Plugin, users: int) -> PluginStatus:
+    async def _judge_trust(self, plugin: Plugin) -> Verdict | None:
+        if self._trust.policy == "off" and plugin.spec.signed is None:
+            return None
+        return await self._trust.judge(plugin.spec.manifest, plugin.spec.signed)
+
+    async def _judge(self, plugin: Plugin, users: int, verdict: Verdict | None) -> PluginStatus:
         found: list[ArtifactStatus] = []
-        for role, digest in wanted_artifacts(plugin.manifest).items():
+        wanted = wanted_artifacts(plugin.manifest)
+        # First, so that what is found here stays: others remove what nobody holds.
+        await self._artifacts.hold(*wanted.values())
+        for role, digest in wanted.items():
             size = self._artifacts.size(digest)
             state = "present"
             if size is None:
@@ -90,22 +105,29 @@ class PluginController:
             )
         bad = [f"{artifact.role} is {artifact.state}" for artifact in found if artifact.state != "present"]
         at = format_time(self._clock.now())
-        conditions = plugin.status.conditions
-        for type_ in (ARTIFACTS_PRESENT, READY):
-            conditions = set_condition(
-                conditions,
-                Condition(
-                    type=type_, status="False" if bad else "True", reason="Missing" if bad else "Present", message=", ".join(bad)
-                ),
-                at,
-            )
+        words = ", ".join(bad)
+        present = Condition(
+            type=ARTIFACTS_PRESENT, status="False" if bad else "True", reason="Missing" if bad else "Present", message=words
+        )
+        ready, reason, message = msgspec.structs.replace(present, type=READY), "", ""
+        if bad:
+            reason, message = "ArtifactsMissing", f"{words}: install the plugin again"
+        elif verdict is not None and verdict.told:
+            reason, message = "Untrusted", verdict.message
+            if verdict.refused:
+                ready = Condition(type=READY, status="False", reason="Untrusted", message=verdict.message)
+        # Without a policy nobody asks, and no condition says what nobody asked.
+        conditions = tuple(condition for condition in plugin.status.conditions if condition.type != TRUSTED or _is_asked(verdict))
+        for condition in (present, *_describe_trust(verdict), ready):
+            conditions = set_condition(conditions, condition, at)
         return msgspec.structs.replace(
             plugin.status,
-            phase="Failed" if bad else "Ready",
-            reason="ArtifactsMissing" if bad else "",
-            message=f"{', '.join(bad)}: install the plugin again" if bad else "",
+            phase="Ready" if ready.status == "True" else "Failed",
+            reason=reason,
+            message=message,
             artifacts=tuple(found),
             vms=users,
+            trust=verdict,
             conditions=conditions,
             observed_generation=plugin.meta.generation,
         )
@@ -131,6 +153,35 @@ class PluginController:
         log.info("plugin_removed", name=plugin.name)
         return Done()
 
-    async def _write(self, plugin: Plugin, status: PluginStatus) -> None:
-        if status != plugin.status:
-            await self._store.transact([update_of(msgspec.structs.replace(plugin, status=status))])
+    async def _write(self, plugin: Plugin, status: PluginStatus, *notes: Note) -> None:
+        if status == plugin.status:
+            return
+        operations: list[Operation] = [update_of(msgspec.structs.replace(plugin, status=status))]
+        operations += [event_operation(self._cache, plugin, note, format_time(self._clock.now())) for note in notes]
+        try:
+            await self._store.transact(operations)
+        except (AlreadyExists, NotFound):
+            # The cache had not seen that this event came, or that it was swept; the status matters more than its count.
+            await self._store.transact(operations[:1])
+
+
+def _is_asked(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.policy != "off"
+
+
+def _describe_trust(verdict: Verdict | None) -> tuple[Condition, ...]:
+    if verdict is None or not _is_asked(verdict):
+        return ()
+    status: Truth = "True" if verdict.trusted else "False"
+    return (Condition(type=TRUSTED, status=status, reason=verdict.reason, message=verdict.message),)
+
+
+def _tell(plugin: Plugin, verdict: Verdict | None) -> tuple[Note, ...]:
+    """What is to be told of a verdict: once, when it changes."""
+    before = plugin.status.trust
+    if verdict is not None and verdict.told and verdict != before:
+        hint = f" ({verdict.hint})" if verdict.hint else ""
+        return (Note("Warning", "Untrusted", f"{verdict.message}{hint}"),)
+    if verdict is not None and verdict.trusted and before is not None and before.told:
+        return (Note("Normal", "Trusted", verdict.message),)
+    return ()

@@ -97,6 +97,10 @@ class PoolController:
             return 0, ""
         if not plugin.spec.enabled:
             return 0, "the plugin is disabled"
+        if plugin.status.trust is not None and plugin.status.trust.refused:
+            return 0, "the plugin is not trusted"
+        if plugin.manifest.agent == "none":
+            return 0, "its guest has no agent that could be told who it is"
         if not self._is_offered:
             return 0, "this host's hypervisor cannot start clones"
         if self.free_share() < PRESSURE_FREE_SHARE:

@@ -129,6 +129,8 @@ class SnapshotController:
 
     async def _take_running(self, snapshot: Snapshot, vm: VM, run: Run | None) -> int:
         """Return the milliseconds for which the guest stood still."""
+        if run is not None and not run.instance.machine.has_agent:
+            raise WrongState("its guest has no agent that could be told who it is when it goes on")
         if run is None or run.ending is not None or run.agent.hello is None or run.agent.hello.state != "configured":
             raise WrongState("it does not run, so it has no memory to be saved", hint="take its disk alone: --disk-only")
         path = self._files.path(snapshot.uid)
@@ -170,6 +172,8 @@ class SnapshotController:
         path = self._files.path(snapshot.uid)
         if vm.spec.root != "disk":
             raise WrongState("it has no disk: what it writes lies in its memory")
+        if not self._node.places.disk(vm.uid).exists():
+            raise WrongState("it has no disk: its guest lives in its memory, or never ran")
         is_running = run is not None and run.ending is None and run.agent.connected
         unfinished = begin_saved(path)
         try:

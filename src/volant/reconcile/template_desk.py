@@ -8,7 +8,7 @@ import msgspec
 
 from volant.core.clock import Clock, format_time
 from volant.core.defaults import fill_in
-from volant.core.errors import NotFound, Unavailable
+from volant.core.errors import NotFound, Unavailable, WrongState
 from volant.core.ids import new_run_id, new_uid
 from volant.core.plugin import Plugin
 from volant.core.resource import Meta
@@ -56,6 +56,8 @@ class TemplateDesk:
         found = await find_resource(self._store, Plugin, project, plugin)
         if found is None or found.deleting:
             raise NotFound(f"there is no plugin named {plugin!r}", hint="volar plugins list shows those installed")
+        if found.manifest.agent == "none":
+            raise WrongState(f"the plugin {plugin!r} cannot have a template: its guest has no agent that could be told who it is")
         if not self._keeper.is_offered:
             raise Unavailable(f"the driver {self._driver.name} cannot start clones")
         kind: TemplateKind = found.manifest.start.template

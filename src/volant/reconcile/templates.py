@@ -107,6 +107,8 @@ class TemplateKeeper:
         """
         if vm.spec.start == "cold":
             return Choice(how="cold", reason="a cold start was asked for")
+        if not machine.has_agent:
+            return self._go_cold(vm, "its guest has no agent that could be told who it is")
         if not self.is_offered:
             return self._go_cold(vm, f"the driver {self._driver.name} cannot start clones")
         for kind in self._kinds(vm, manifest, is_first=is_first):

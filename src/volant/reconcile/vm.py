@@ -16,12 +16,14 @@ from volant.core.errors import (
     GuestUnreachable,
     VolantError,
 )
+from volant.core.plugin import Plugin
 from volant.core.published import port_claim_names
 from volant.core.vm import SCHEDULED, VM, EndRecord
 from volant.hypervisor.driver import Ending
 from volant.node.local import Asleep, LocalNode
 from volant.node.run import Run
 from volant.reconcile.outcome import After, Again, Done, Outcome
+from volant.reconcile.outside import ask_workload
 from volant.reconcile.recorder import Note, event_operation
 from volant.reconcile.start_gate import StartGate
 from volant.reconcile.vm_begin import RESTART_BACKOFF, VMBeginner
@@ -152,8 +154,7 @@ class VMController:
                 return await self._rest(vm, run, None)
             case Resume():
                 assert run is not None
-                await self._sleeper.resume(vm, run)
-                return await self._rest(vm, run, None)
+                return await self._resume(vm, run)
             case AskStop():
                 assert run is not None
                 return await self._ask_stop(vm, run)
@@ -192,6 +193,14 @@ class VMController:
                 continue
             return Again()
         raise Exhausted(f"node {self._node_name} has no slot left")
+
+    async def _resume(self, vm: VM, run: Run) -> Outcome:
+        refusal = await self._starter.admission.find_refusal(vm) if _is_taken(vm) else None
+        if refusal is not None:
+            # To stop in an orderly way it would have to run.
+            return await (self._destroy(vm, run, str(refusal)) if end_was_asked(vm) else self._beginner.refuse(vm, refusal))
+        await self._sleeper.resume(vm, run)
+        return await self._rest(vm, run, None)
 
     async def _ask_stop(self, vm: VM, run: Run) -> Outcome:
         if run.stop_asked_at is None:
@@ -274,6 +283,8 @@ class VMController:
         return Done()
 
     async def _rest(self, vm: VM, run: Run | None, seconds: float | None, *, asleep: bool = False) -> Outcome:
+        if run is not None and not run.instance.machine.has_agent and run.ending is None and not run.paused:
+            seconds = await self._ask_workload(vm, run)
         facts = None if run is None else await self._facts(vm, run)
         status = project_status(vm, facts, self._clock.now(), asleep=asleep)
         notes: list[Note] = []
@@ -296,8 +307,23 @@ class VMController:
 
     # Parts of steps
 
+    async def _ask_workload(self, vm: VM, run: Run) -> float | None:
+        """See whether a workload that no agent looks after is well. Returns the seconds until it is to be asked again."""
+        plugin = await find_resource(self._store, Plugin, vm.meta.project, vm.spec.plugin)
+        if plugin is None:
+            return None
+        now = self._clock.monotonic()
+        run.host_health = await ask_workload(self._starter.fabric, vm, plugin.manifest, run.host_health, now)
+        return None if run.host_health is None else max(0.0, run.host_health.due_at - self._clock.monotonic())
+
     async def _facts(self, vm: VM, run: Run) -> Facts:
         return gather_facts(vm, run, has_health_check=await self._starter.has_health_check(vm))
+
+
+def _is_taken(vm: VM) -> bool:
+    """True for a clone that somebody took from a pool and that never ran for them yet."""
+    start = vm.status.start
+    return start is not None and start.kind == "pool" and start.duration_ms is None
 
 
 _TOLD_REASONS = frozenset({"CrashLoop", "WorkloadFailed", "WorkloadEnded", "Unhealthy", "AgentSilent"})

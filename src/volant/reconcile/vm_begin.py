@@ -8,10 +8,11 @@ import msgspec
 import structlog
 
 from volant.core.clock import Clock, format_time
-from volant.core.errors import StaleRevision, Unavailable, VolantError
+from volant.core.condition import Condition, set_condition
+from volant.core.errors import StaleRevision, Unavailable, Untrusted, VolantError
 from volant.core.ids import new_run_id
 from volant.core.snapshot import Snapshot
-from volant.core.vm import VM, EndRecord, StartKind, StartRecord
+from volant.core.vm import READY, VM, EndRecord, StartKind, StartRecord
 from volant.hypervisor.driver import NotRestorable
 from volant.node.run import Run
 from volant.reconcile.backoff import Backoff
@@ -31,6 +32,9 @@ log = structlog.get_logger()
 
 WAIT_S = 5.0
 """Whoever makes a template, or leaves the gate, has the others look again; this is for the case that nobody does."""
+
+TRUST_POLL_S = 5.0
+"""A VM whose plugin is not trusted is looked at again: nobody tells when a key comes."""
 
 WAKE_ATTEMPTS = 5
 """After so many failures in a row a VM that sleeps is booted instead."""
@@ -52,6 +56,9 @@ class VMBeginner:
         self._gate = gate
 
     async def launch(self, vm: VM) -> Outcome:
+        refusal = await self._starter.admission.find_refusal(vm)
+        if refusal is not None:
+            return await self.refuse(vm, refusal)
         vm = await self._begin_run(vm)
         if not self._gate.enter(vm.uid):
             return await self._wait(vm, "WaitingForTurn", "others are starting")
@@ -59,6 +66,8 @@ class VMBeginner:
             started = await self._starter.start(vm)
         except StaleRevision:
             raise
+        except Untrusted as error:
+            return await self.refuse(vm, error)
         except VolantError as error:
             return await self._start_failed(vm, error)
         choice, run = started.choice, started.run
@@ -108,7 +117,29 @@ class VMBeginner:
         await self._writer.save(vm, project_status(vm, facts, self._clock.now()), note, force=True)
         return Done()
 
+    async def refuse(self, vm: VM, error: Untrusted) -> Outcome:
+        """Leave ``vm`` as it is until its plugin is trusted: nothing runs, and what was saved of it stays."""
+        self._gate.leave(vm.uid)
+        message = str(error) + (f" ({error.hint})" if error.hint else "")
+        condition = Condition(type=READY, status="False", reason="Untrusted", message=message)
+        status = msgspec.structs.replace(
+            vm.status,
+            phase="Failed",
+            ready=False,
+            reason="Untrusted",
+            message=message,
+            conditions=set_condition(vm.status.conditions, condition, self._writer.now),
+            observed_generation=vm.meta.generation,
+        )
+        if status != vm.status:
+            log.warning("vm_refused", name=vm.name, error=message)
+            await self._writer.save(vm, status, Note("Warning", "Untrusted", message))
+        return After(TRUST_POLL_S)
+
     async def wake(self, vm: VM) -> Outcome:
+        refusal = await self._starter.admission.find_refusal(vm)
+        if refusal is not None:
+            return await self.refuse(vm, refusal)
         kind: StartKind = "resume" if vm.status.suspended is not None else "snapshot"
         start = StartRecord(kind=kind, asked_at=self._writer.now, template=vm.status.template)
         vm = await self._writer.save(vm, msgspec.structs.replace(vm.status, start=start))
@@ -116,6 +147,8 @@ class VMBeginner:
             run = await self._sleeper.wake(vm)
         except StaleRevision:
             raise
+        except Untrusted as error:
+            return await self.refuse(vm, error)
         except NotRestorable as error:
             return await self._boot_instead(vm, error)
         except VolantError as error:

@@ -28,6 +28,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     stop_asked_at: datetime | None = None
     """When this volantd first tried to ask the guest to switch itself off."""
     stop_delivered: bool = False
+    has_agent: bool = True
+    """False for a guest in which nobody answers, however long one waits."""
     silent_s: float = 0.0
     """Seconds for which this volantd has tended the run without hearing from its agent at all; 0 once it has."""
     agent_waits: bool = False
@@ -179,6 +181,8 @@ def _decide_alive(vm: VM, seen: Seen, now: datetime) -> Action:
         return Rest()
     if install_due(vm):
         return Install()
+    if not seen.has_agent:
+        return _decide_without_agent(vm, seen)
     if end_was_asked(vm):
         return Resume() if seen.paused and seen.stop_asked_at is None else _decide_stop(vm, seen, now)
     if vm.spec.power == "suspended" and (seen.settled or seen.paused):
@@ -199,6 +203,13 @@ def _decide_alive(vm: VM, seen: Seen, now: datetime) -> Action:
             return Destroy(f"its agent did not answer within {BOOT_DEADLINE_S:g} s of the start")
         return Rest(BOOT_DEADLINE_S - seen.silent_s)
     return Rest()
+
+
+def _decide_without_agent(vm: VM, seen: Seen) -> Action:
+    if end_was_asked(vm):
+        # There is nobody to be asked, and waiting for nobody would be for show.
+        return Destroy("its guest has no agent that could be asked to stop")
+    return Resume() if seen.paused else Rest()
 
 
 def _decide_stop(vm: VM, seen: Seen, now: datetime) -> Action:

@@ -22,6 +22,8 @@ _STEPS = (
 def gather_facts(vm: VM, run: Run, *, has_health_check: bool) -> Facts:
     agent = run.agent
     machine = run.instance.machine
+    if not machine.has_agent:
+        return _gather_outside(run, has_health_check=has_health_check)
     hello = agent.hello
     workload = agent.workload
     health = agent.health
@@ -49,6 +51,26 @@ def gather_facts(vm: VM, run: Run, *, has_health_check: bool) -> Facts:
             message=workload.message,
         ),
         running_s=run.workload_running_s,
+        health=None if health is None else health.state,
+        health_message="" if health is None else health.message,
+        steps_ms=_measure_steps(run),
+    )
+
+
+def _gather_outside(run: Run, *, has_health_check: bool) -> Facts:
+    """What the host sees of a guest without an agent: its process, and what its workload answers."""
+    machine = run.instance.machine
+    health = run.host_health
+    return Facts(
+        pid=run.instance.pid,
+        started_at=datetime.fromtimestamp(run.instance.started_at, UTC),
+        hypervisor=machine.hypervisor,
+        accelerator=machine.accelerator,
+        has_agent=False,
+        paused=run.paused,
+        has_health_check=has_health_check and health is not None,
+        workload=WorkloadStatus(health="unknown" if health is None else health.state),
+        running_s=run.tended_s,
         health=None if health is None else health.state,
         health_message="" if health is None else health.message,
         steps_ms=_measure_steps(run),

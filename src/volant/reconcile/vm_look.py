@@ -25,6 +25,7 @@ def look_at(vm: VM, found: Run | Ended | Asleep | None) -> Seen:
         ending=found.ending,
         stop_asked_at=found.stop_asked_at,
         stop_delivered=found.stop_delivered,
+        has_agent=found.instance.machine.has_agent,
         silent_s=found.agent_down_s or 0.0 if hello is None and not found.paused else 0.0,
         agent_waits=found.agent.connected and hello is not None and hello.state == "waiting",
         agent_differs=differs(vm, found),

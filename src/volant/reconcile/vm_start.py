@@ -33,9 +33,11 @@ from volant.net.fabric import Fabric
 from volant.node.local import LocalNode
 from volant.node.run import Run
 from volant.node.unit import Identity, forget_identity, read_secret, write_identity
+from volant.reconcile.admission import Admission
 from volant.reconcile.guest_config import DISK_SERIAL, ROOTFS_SERIAL, build_document
 from volant.reconcile.identity import identity_of
 from volant.reconcile.network import NetworkKeeper, plan_of
+from volant.reconcile.outside import describe_address
 from volant.reconcile.templates import Choice, TemplateKeeper, TemplateRecord
 from volant.store.contract import Store
 from volant.store.records import find_resource
@@ -81,6 +83,7 @@ class VMStarter:
         disks: Disks,
         fabric: Fabric,
         networks: NetworkKeeper,
+        admission: Admission,
         nameservers: tuple[str, ...] = (),
         random_source: random.Random | None = None,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
@@ -92,8 +95,9 @@ class VMStarter:
         self._templates = templates
         self._artifacts = artifacts
         self._disks = disks
-        self._fabric = fabric
+        self.fabric = fabric
         self._networks = networks
+        self.admission = admission
         self._nameservers = nameservers
         self._random_bytes = random_bytes
         self.random_source = random_source or random.Random()  # noqa: S311  # spreads retries, keeps no secret
@@ -169,8 +173,13 @@ class VMStarter:
         return run
 
     async def resolve(self, vm: VM) -> tuple[Manifest, Machine, dict[str, Digest]]:
-        """What ``vm`` is made from, as a machine and its files' digests. Raises Unavailable."""
-        _, manifest = await self._read_plugin(vm)
+        """What ``vm`` is made from, as a machine and its files' digests. Every start comes through here.
+
+        Raises:
+            Unavailable: the plugin is gone, or this host is not what was asked for. Untrusted: the trust policy forbids it.
+        """
+        plugin, manifest = await self._read_plugin(vm)
+        await self.admission.check(plugin)
         media = wanted_artifacts(manifest)
         machine = await self._driver.resolve(self._describe(vm, manifest, media))
         if vm.spec.isolation == "hardware" and machine.accelerator != "kvm":
@@ -290,7 +299,7 @@ class VMStarter:
                 kernel=keep(self._artifacts.open(machine.kernel)) if boots else -1,
                 initramfs=keep(self._artifacts.open(machine.initramfs)) if boots else -1,
                 disks=disks,
-                taps={nic.tap: keep(await self._fabric.open_tap(nic.tap, plan.bridge)) for nic in machine.networks},
+                taps={nic.tap: keep(await self.fabric.open_tap(nic.tap, plan.bridge)) for nic in machine.networks},
             )
 
     async def connect(self, vm: VM) -> None:
@@ -304,7 +313,7 @@ class VMStarter:
     async def release_network(self, vm: VM) -> None:
         """Take down what a dead VM process may have left of its taps."""
         for _ in vm.status.addresses:
-            await self._fabric.remove_tap(tap_name(vm.uid))
+            await self.fabric.remove_tap(tap_name(vm.uid))
 
     def network_condition(self, vm: VM, now: datetime) -> VMStatus:
         """``vm.status`` with NetworkReady said."""
@@ -325,6 +334,8 @@ class VMStarter:
         if manifest.rootfs is not None:
             disks.append(BlockDevice(serial=ROOTFS_SERIAL, bus=0, readonly=True, content=digests["rootfs"]))
             words += [f"volant.rootfs_device={ROOTFS_SERIAL}", f"volant.rootfs_fstype={manifest.rootfs.filesystem}"]
+        if manifest.agent == "none":
+            words += describe_address(vm, self._nameservers)
         if self._has_disk(vm, manifest):
             disks.append(BlockDevice(serial=DISK_SERIAL, bus=1, readonly=False))
         return Machine(
@@ -338,6 +349,7 @@ class VMStarter:
             kernel=digests["kernel"],
             initramfs=digests["boot_initramfs"] if manifest.rootfs is not None else digests["initramfs"],
             kernel_cmdline=" ".join(words),
+            has_agent=manifest.agent != "none",
             disks=tuple(disks),
             networks=tuple(NetworkDevice(mac=address.mac, tap=tap_name(vm.uid), bus=2) for address in vm.status.addresses[:1]),
         )

@@ -39,6 +39,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     hypervisor: str
     accelerator: str
     stop_asked: bool = False
+    has_agent: bool = True
     agent_connected: bool = False
     agent_down_s: float = 0.0
     agent_reason: str = ""
@@ -59,10 +60,15 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def settled(self) -> bool:
-        """True when the agent has told all that the conditions depend on."""
+        """True when the agent has told all that the conditions depend on, or there is none."""
+        if not self.has_agent:
+            return True
         if not (self.agent_connected and self.said_hello):
             return False
-        return not self.configured or (self.workload is not None and (self.health is not None or not self.has_health_check))
+        if not self.configured or self.workload is None:
+            return not self.configured
+        # Of a workload that does not run nobody says how it is.
+        return self.health is not None or not self.has_health_check or self.workload.state != "running"
 
 
 def project_status(vm: VM, facts: Facts | None, now: datetime, *, asleep: bool = False) -> VMStatus:
@@ -78,9 +84,13 @@ def _project_running(vm: VM, facts: Facts, now: datetime) -> VMStatus:
     trusted = not facts.settled and facts.agent_down_s < AGENT_GRACE_S and is_true(status.conditions, AGENT_CONNECTED)
     conditions = _set(in_order(status.conditions), at, SCHEDULED, True, "Scheduled", f"on node {status.node}, slot {status.slot}")
     booted = facts.said_hello or is_true(status.conditions, BOOTED)
-    conditions = _set(
-        conditions, at, BOOTED, booted, "AgentAnswered" if booted else "Booting", "" if booted else "the guest is booting"
-    )
+    if facts.has_agent:
+        conditions = _set(
+            conditions, at, BOOTED, booted, "AgentAnswered" if booted else "Booting", "" if booted else "the guest is booting"
+        )
+    else:
+        unknown = Condition(type=BOOTED, status="Unknown", reason="NoAgent", message="its guest has no agent that would say so")
+        conditions = set_condition(conditions, unknown, at)
     workload = status.workload
     judgement: tuple[bool, str, str] | None = None
     if not trusted:
@@ -113,7 +123,7 @@ def _project_running(vm: VM, facts: Facts, now: datetime) -> VMStatus:
         phase = "Parked"
     elif judged.reason in ("CrashLoop", "WorkloadFailed"):
         phase = "Failed"
-    elif ready or (trusted and status.phase == "Running") or workload.state not in ("unknown", "starting"):
+    elif ready or not facts.has_agent or (trusted and status.phase == "Running") or workload.state not in ("unknown", "starting"):
         phase = "Running"
     return msgspec.structs.replace(
         status,
@@ -219,6 +229,8 @@ def _project_idle(vm: VM, now: datetime) -> VMStatus:
 
 
 def _agent_words(facts: Facts, booted: bool) -> tuple[str, str]:
+    if not facts.has_agent:
+        return "NoAgent", "its guest has no agent"
     if facts.agent_connected:
         return "Connected", ""
     if not booted:
@@ -229,6 +241,8 @@ def _agent_words(facts: Facts, booted: bool) -> tuple[str, str]:
 
 
 def _judge_ready(facts: Facts, *, was_ready: bool) -> tuple[bool, str, str]:
+    if not facts.has_agent:
+        return _judge_outside(facts, was_ready=was_ready)
     if not facts.agent_connected:
         return False, *_agent_words(facts, facts.said_hello)
     if not facts.configured or facts.workload is None:
@@ -240,12 +254,7 @@ def _judge_ready(facts: Facts, *, was_ready: bool) -> tuple[bool, str, str]:
                 return True, "Ready", ""
             return False, "Settling", "the workload has just been started"
         case "running":
-            said = f": {facts.health_message}" if facts.health_message else ""
-            if facts.health == "healthy":
-                return True, "Ready", ""
-            if facts.health == "unhealthy":
-                return False, "Unhealthy", f"the workload fails its health check{said}"
-            return False, "WaitingForHealth", f"the workload has not passed its health check yet{said}"
+            return _judge_health(facts)
         case "failed":
             return False, "WorkloadFailed", workload.message or "the workload cannot be started"
         case "backoff":
@@ -257,6 +266,24 @@ def _judge_ready(facts: Facts, *, was_ready: bool) -> tuple[bool, str, str]:
             return False, "Stopping", "the guest is shutting down"
         case _:
             return False, "WorkloadStarting", "the workload is being started"
+
+
+def _judge_health(facts: Facts) -> tuple[bool, str, str]:
+    said = f": {facts.health_message}" if facts.health_message else ""
+    if facts.health == "healthy":
+        return True, "Ready", ""
+    if facts.health == "unhealthy":
+        return False, "Unhealthy", f"the workload fails its health check{said}"
+    return False, "WaitingForHealth", f"the workload has not passed its health check yet{said}"
+
+
+def _judge_outside(facts: Facts, *, was_ready: bool) -> tuple[bool, str, str]:
+    """Of a guest without an agent nothing is known but that its process runs, and what its workload answers to the host."""
+    if facts.has_health_check:
+        return _judge_health(facts)
+    if was_ready or facts.running_s >= SETTLED_AFTER_S:
+        return True, "Ready", ""
+    return False, "Settling", "it has just been started"
 
 
 def begin_anew(status: VMStatus, now: str) -> VMStatus:

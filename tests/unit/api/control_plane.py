@@ -28,6 +28,7 @@ from volant.core.ids import check_name, new_uid
 from volant.core.manifest import convert_manifest
 from volant.core.plugin import ArtifactStatus, Plugin, PluginSpec, PluginStatus, wanted_artifacts
 from volant.core.resource import Meta
+from volant.core.trust import SignedManifest
 from volant.core.vm import VM, Address, StartRecord, VMStatus
 from volant.core.wait import goal_reached
 from volant.node.door import Check, ExecRequest, ExecResult, LogLine, VMStats
@@ -160,14 +161,16 @@ class FakePlugins:
         self._vms = vms
         self._artifacts = artifacts
 
-    async def install(self, manifest: Any, *, project: str = "default") -> tuple[Plugin, bool]:
+    async def install(
+        self, manifest: Any, signed: SignedManifest | None = None, *, project: str = "default"
+    ) -> tuple[Plugin, bool]:
         checked = convert_manifest(manifest)
         found = []
         for role, digest in wanted_artifacts(checked).items():
             if digest not in self._artifacts:
                 raise InvalidInput(f"the file of {role} was not uploaded", field=role)
             found.append(ArtifactStatus(role=role, digest=digest, size_bytes=len(self._artifacts[digest])))  # type: ignore[arg-type]
-        spec = PluginSpec(version=checked.version, manifest=manifest)
+        spec = PluginSpec(version=checked.version, manifest=manifest, signed=signed)
         if checked.name in self.table.rows:
             if self.table.rows[checked.name].spec == spec:
                 return self.table.rows[checked.name], False

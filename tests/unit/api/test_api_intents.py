@@ -13,6 +13,7 @@ import pytest
 
 from volant.api.app import build_app
 from volant.api.server import serve
+from volant.artifact.trust import Trust
 from volant.auth.peer import PeerPolicy
 from volant.client.client import Client
 from volant.core.clock import HostClock
@@ -53,7 +54,7 @@ async def client(store: SqliteStore, tmp_path: Path) -> AsyncIterator[Client]:
     door.artifacts[DIGEST] = CONTENT
     await ensure_default_network(store, clock, NetworkSpec())
     vms = VMIntent(store, clock)
-    plugins = PluginIntent(store, clock, door.artifact_size)
+    plugins = PluginIntent(store, clock, door.artifact_size, Trust("off", tmp_path / "trust"))
     intents = Intents(
         vms=vms,
         plugins=plugins,

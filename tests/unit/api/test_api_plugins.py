@@ -11,6 +11,7 @@ from volant.client.client import Client
 from volant.client.connection import Connection
 from volant.core.errors import AlreadyExists, ChecksumMismatch, InUse, InvalidInput, NotFound
 from volant.core.ids import Digest
+from volant.core.trust import SignedManifest
 
 from .served import Served
 
@@ -89,3 +90,29 @@ def test_the_whole_is_described(client: Client, api: Connection) -> None:
     assert client.system.drain() == 1
     assert client.system.drain() == 0
     assert api.get_json("/openapi") == api.get_json("/openapi.json")
+
+
+def test_a_signature_comes_with_the_bytes_that_were_signed(client: Client, api: Connection, served: Served) -> None:
+    served.plane.door.artifacts[DIGEST] = CONTENT
+    signed = SignedManifest(manifest='{ "name": "job" }\n', signature="untrusted comment: x")
+    plugin, created = client.plugins.install(MANIFEST, signed)
+    assert created and plugin.spec.signed == signed
+    assert client.plugins.get("job").spec.signed == signed
+    assert client.plugins.manifest("job") == MANIFEST
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"manifest": MANIFEST},
+        {"manifest": MANIFEST, "signature": "x"},
+        {"manifest": MANIFEST, "signature": "x", "signed_manifest": 1},
+        {"manifest": "text", "signature": "x", "signed_manifest": "y"},
+        {"manifest": MANIFEST, "signature": "x", "signed_manifest": "y", "surprise": 1},
+    ],
+)
+def test_half_a_signature_is_refused(api: Connection, served: Served, document: dict[str, object]) -> None:
+    served.plane.door.artifacts[DIGEST] = CONTENT
+    with pytest.raises(InvalidInput):
+        api.request("POST", "/api/v1/plugins", document=document)
+    assert "job" not in served.plane.plugins.table.rows

@@ -112,3 +112,19 @@ def test_other_signals_are_refused(name: str) -> None:
 def test_a_base_url_gives_host_and_port() -> None:
     assert split_base_url("http://127.0.0.1:8080/x") == ("127.0.0.1", 8080)
     assert split_base_url("http://localhost") == ("localhost", 80)
+
+
+def test_a_guest_without_an_agent_is_an_initramfs_and_asks_for_nothing_that_needs_one() -> None:
+    media = {"url": "initramfs.cpio", "checksum": DIGEST}
+    alone = {**{key: value for key, value in ORIGINAL.items() if key != "rootfs"}, "initramfs": media, "agent": "none"}
+    assert read_manifest(json.dumps(alone).encode()).agent == "none"
+    assert read_manifest(json.dumps(ORIGINAL).encode()).agent == "kestrel"
+    for changes, field in (
+        ({"rootfs": media, "initramfs": None}, "agent"),
+        ({"start": {"pool": 1}}, "start.pool"),
+        ({"lifecycle": {"auto_suspend": "5m"}}, "lifecycle.auto_suspend"),
+        ({"agent": "mine"}, "agent"),
+    ):
+        with pytest.raises(InvalidInput) as refused:
+            read_manifest(json.dumps({**alone, **changes}).encode())
+        assert refused.value.field == field

@@ -42,7 +42,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["build"], "Missing option '-o'"),
+        (["build"], "fledge.toml cannot be read"),
+        (["build", "a", "-c", "b"], "either a source or -c"),
+        (["build", ".", "--build-arg", "x"], "is not NAME=VALUE"),
+        (["build", "."], "has neither fledge.toml nor a Dockerfile"),
+        (["build", "oci:gone"], "there is nothing at"),
+        (["validate"], "fledge.toml cannot be read"),
         (["build", "-o", "out"], "fledge.toml cannot be read"),
         (["bulid"], "No such command 'bulid'"),
         (["build", "-o", "out", "--josn"], "No such option"),

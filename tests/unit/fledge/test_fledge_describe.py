@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volant.core.errors import InvalidInput
-from volant.core.manifest import Manifest, Media, RootFilesystem, read_manifest
-from volant.fledge.describe import DEFAULT_PATH, KERNEL_LABEL, describe_plugin, read_exposed, write_manifest
+from volant.core.manifest import Boot, HealthCheck, Manifest, Media, RootFilesystem, read_manifest
+from volant.fledge.describe import DEFAULT_PATH, KERNEL_LABEL, Content, describe_plugin, read_exposed, write_manifest
+from volant.fledge.image_health import HEALTH_LABEL
 from volant.fledge.oci import ImageConfig
 from volant.fledge.recipe import parse_recipe
 
@@ -21,11 +22,12 @@ def describe(settings: dict[str, object] | None, toml: str = "", *, name: str = 
     source = '[source]\nimage = "oci:web"\n' if settings is not None else '[source]\npackages = ["web"]\n[plugin]\nname = "web"\n'
     config = None if settings is None else msgspec.convert({"config": settings}, ImageConfig)
     return describe_plugin(
-        parse_recipe((HEAD + source + toml).encode()), config=config, source_name=name, source_tag=tag, image_digest=DIGEST,
+        parse_recipe(HEAD + source + toml),
+        Content(config=config, name=name, tag=tag, image="oci:web", image_digest=DIGEST),
+        boot=Boot(kernel=Media(url="vmlinux", checksum=DIGEST), initramfs=Media(url="boot.cpio", checksum=DIGEST)),
         kernel_label="debian 6.1.192-2 cloud",
-        kernel=Media(url="vmlinux", checksum=DIGEST), initramfs=Media(url="boot.cpio", checksum=DIGEST),
         rootfs=RootFilesystem(url="rootfs.erofs", checksum=DIGEST),
-    )  # fmt: skip
+    )
 
 
 def test_everything_that_the_image_says_arrives() -> None:
@@ -135,3 +137,64 @@ def test_the_written_document_is_read_back_and_spells_its_defaults_out() -> None
     assert document["rootfs"] == {"url": "rootfs.erofs", "checksum": DIGEST, "format": "raw", "filesystem": "erofs"}
     assert document["resources"] == {"cpu_cores": 1, "memory_mb": 256, "disk_mb": 1024}
     assert "initramfs" not in document
+
+
+def test_a_health_check_of_the_image_becomes_the_manifests_when_it_asks_for_a_page() -> None:
+    image = {"Cmd": ["web"], "ExposedPorts": {"8080/tcp": {}}}
+    asks = {"Test": ["CMD-SHELL", "curl -f http://localhost:8080/health || exit 1"], "Interval": 5 * 10**9, "Timeout": 10**9}
+    assert describe({**image, "Healthcheck": asks}).health_check == HealthCheck(endpoint="/health", interval_ms=5000)
+
+    runs = describe({**image, "Healthcheck": {"Test": ["CMD", "/check"]}})
+    assert runs.health_check is None
+    assert runs.labels[HEALTH_LABEL] == '["CMD","/check"]'
+    assert HEALTH_LABEL not in describe({**image, "Healthcheck": {"Test": ["NONE"]}}).labels
+    ours = describe({**image, "Healthcheck": asks}, '[health_check]\nendpoint = "/"\n')
+    assert ours.health_check == HealthCheck(endpoint="/")
+
+
+def test_every_section_of_the_recipe_arrives() -> None:
+    manifest = describe(
+        {"Cmd": ["web"]},
+        """
+[plugin]
+runtime = "web"
+openapi = "https://example.org/openapi.json"
+labels = { a = "b" }
+[filesystem]
+overlay_size = "2G"
+[actions.reload]
+method = "POST"
+path = "/reload"
+[cloud_init.user_data]
+inline = true
+content = "#cloud-config"
+[devices]
+pci_passthrough = ["0000:01:00.0"]
+[start]
+template = "ready"
+[lifecycle]
+auto_suspend = "5m"
+[network]
+mode = "vsock"
+""",
+    )
+
+    assert (manifest.runtime, manifest.openapi, manifest.labels["a"]) == ("web", "https://example.org/openapi.json", "b")
+    assert manifest.resources.disk_mb == 2048
+    assert manifest.actions["reload"].path == "/reload"
+    assert manifest.cloud_init is not None
+    assert manifest.devices.pci_passthrough == ("0000:01:00.0",)
+    assert (manifest.start.template, manifest.lifecycle.auto_suspend, manifest.network.mode) == ("ready", "5m", "vsock")
+    assert read_manifest(write_manifest(manifest)) == manifest
+
+
+def test_what_is_no_image_says_what_it_runs() -> None:
+    made = describe_plugin(
+        parse_recipe(HEAD + '[source]\nbinary = "server"\n'),
+        Content(name="server", entrypoint=("/bin/server",)),
+        boot=Boot(kernel=Media(url="vmlinux", checksum=DIGEST)),
+        kernel_label="",
+        initramfs=Media(url="initramfs.cpio", checksum=DIGEST),
+    )
+    assert made.workload.entrypoint == ("/bin/server",)
+    assert made.rootfs is None

@@ -22,6 +22,7 @@ from volant.fledge.kconfig import MINIMAL_CONFIG
 from volant.fledge.minimal import MinimalRecord, derive_minimal_key, describe_build, label_minimal, open_minimal
 from volant.fledge.progress import Progress
 from volant.fledge.toolchain import Toolchain
+from volant.native import find_native
 from volant.run import Completed
 
 from .test_fledge_cpio import read_archive
@@ -200,7 +201,7 @@ async def test_its_initramfs_holds_kestrel_and_no_list_of_modules(
     monkeypatch.setenv("VOLANT_KESTREL", str(tmp_path / "kestrel"))
     choice = KernelChoice(source="minimal", deb=Path("source.deb"), jobs=2)
 
-    async with open_boot_files(cache, choice, filesystem="erofs", progress=QUIET) as boot:
+    async with open_boot_files(cache, choice, filesystem="erofs", kestrel=find_native("kestrel"), progress=QUIET) as boot:
         names = [name for name, _, _ in read_archive(boot.initramfs.read_bytes())]
         record = boot.record
         vmlinux = boot.vmlinux.read_bytes()

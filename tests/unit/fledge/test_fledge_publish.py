@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,10 @@ def make_files(directory: Path, **contents: bytes) -> dict[str, tuple[Path, File
     return files
 
 
+def put(output: Path, cache: Path, **contents: bytes) -> None:
+    publish(output, make_files(cache, **contents), last="manifest", notes=cache.parent / "notes")
+
+
 def read_all(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
@@ -27,19 +32,19 @@ def test_all_files_arrive_and_leftovers_of_a_killed_build_go(tmp_path: Path) -> 
     (output / ".fledge-killed").mkdir(parents=True)
     (output / "others-file").write_bytes(b"stays")
 
-    publish(output, make_files(tmp_path / "cache", vmlinux=b"kernel"), {"manifest": b"m", "record": b"r"}, "manifest")
+    put(output, tmp_path / "cache", vmlinux=b"kernel", manifest=b"m", record=b"r")
 
     assert read_all(output) == {"vmlinux": b"kernel", "manifest": b"m", "record": b"r", "others-file": b"stays"}
 
 
 def test_a_damaged_file_leaves_the_old_build_as_it_was(tmp_path: Path) -> None:
     output = tmp_path / "out"
-    publish(output, make_files(tmp_path / "old", vmlinux=b"old"), {"manifest": b"old"}, "manifest")
-    files = make_files(tmp_path / "new", vmlinux=b"new")
+    put(output, tmp_path / "old", vmlinux=b"old", manifest=b"old")
+    files = make_files(tmp_path / "new", vmlinux=b"new", manifest=b"new")
     (tmp_path / "new" / "vmlinux").write_bytes(b"bad")
 
     with pytest.raises(ChecksumMismatch) as caught:
-        publish(output, files, {"manifest": b"new"}, "manifest")
+        publish(output, files, last="manifest", notes=tmp_path / "notes")
 
     assert caught.value.hint is not None
     assert "--no-cache" in caught.value.hint
@@ -48,28 +53,52 @@ def test_a_damaged_file_leaves_the_old_build_as_it_was(tmp_path: Path) -> None:
 
 def test_a_build_that_ends_between_two_renames_leaves_no_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "out"
-    publish(output, make_files(tmp_path / "old", a=b"old", b=b"old"), {"manifest": b"old"}, "manifest")
+    put(output, tmp_path / "old", a=b"old", b=b"old", manifest=b"old")
     replace = Path.replace
 
     def replace_but_b(self: Path, target: Path) -> Path:
         if target.name == "b":
-            raise OSError("killed here")
+            raise OSError(errno.EIO, "killed here")
         return replace(self, target)
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="killed here"):
+    with monkeypatch.context() as patch, pytest.raises(HostError, match="killed here"):
         patch.setattr(Path, "replace", replace_but_b)
-        publish(output, make_files(tmp_path / "new", a=b"new", b=b"new"), {"manifest": b"new"}, "manifest")
+        put(output, tmp_path / "new", a=b"new", b=b"new", manifest=b"new")
 
     assert read_all(output) == {"a": b"new", "b": b"old"}
-    publish(output, make_files(tmp_path / "new", a=b"new", b=b"new"), {"manifest": b"new"}, "manifest")
+    put(output, tmp_path / "new", a=b"new", b=b"new", manifest=b"new")
     assert read_all(output) == {"a": b"new", "b": b"new", "manifest": b"new"}
+
+
+def test_what_is_there_already_is_not_written_again(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    put(output, tmp_path / "cache", rootfs=b"root", manifest=b"m")
+    (output / "manifest.minisig").write_bytes(b"signature")
+    before = {path.name: path.stat().st_ino for path in output.iterdir()}
+    put(output, tmp_path / "cache", rootfs=b"root", manifest=b"m")
+    assert {path.name: path.stat().st_ino for path in output.iterdir()} == before
+
+    (output / "rootfs").write_bytes(b"mine")
+    put(output, tmp_path / "cache", rootfs=b"root", manifest=b"m")
+    assert read_all(output) == {"rootfs": b"root", "manifest": b"m"}, "and the signature was of another build"
+    (output / "rootfs").unlink()
+    put(output, tmp_path / "cache", rootfs=b"root", manifest=b"m")
+    assert read_all(output)["rootfs"] == b"root"
+
+
+def test_a_note_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    put(tmp_path / "out", tmp_path / "cache", manifest=b"m")
+    for note in (tmp_path / "notes").iterdir():
+        note.write_bytes(b"{")
+    put(tmp_path / "out", tmp_path / "cache", manifest=b"m")
+    assert read_all(tmp_path / "out") == {"manifest": b"m"}
 
 
 def test_an_output_that_cannot_be_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(HostError, match="cannot be made"):
-        publish(tmp_path / "file" / "out", {}, {"manifest": b""}, "manifest")
+        put(tmp_path / "file" / "out", tmp_path / "cache", manifest=b"")
 
 
 @pytest.mark.parametrize("content", [b"", b"x", bytes(CHUNK), bytes(3 * CHUNK + 1), b"x" + bytes(2 * CHUNK), bytes(CHUNK) + b"x"])

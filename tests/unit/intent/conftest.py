@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from volant.artifact.trust import Trust
 from volant.core.network import NetworkSpec
 from volant.core.node import NodeStatus
 from volant.core.simulated_clock import SimulatedClock
@@ -43,12 +44,25 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-async def intents(store: Store) -> Intents:
+def keys(tmp_path: Path) -> Path:
+    """The directory of the trusted keys."""
+    directory = tmp_path / "trust"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def trust(keys: Path) -> Trust:
+    return Trust("off", keys)
+
+
+@pytest.fixture
+async def intents(store: Store, trust: Trust) -> Intents:
     clock = SimulatedClock()
     await register_node(store, clock, "here", NodeStatus(cpu_cores=2, memory_mb=1024))
     await ensure_default_network(store, clock, NetworkSpec(subnet="10.9.0.0/29"))
     vms = VMIntent(store, clock)
-    plugins = PluginIntent(store, clock, artifact_size)
+    plugins = PluginIntent(store, clock, artifact_size, trust)
     return Intents(
         vms=vms,
         plugins=plugins,

@@ -160,3 +160,17 @@ async def test_errors_carry_a_hint(installed: Intents) -> None:
     with pytest.raises(VolantError) as raised:
         await installed.vms.get("nothing")
     assert raised.value.hint
+
+
+async def test_a_guest_without_an_agent_gets_no_environment_and_no_sleep(intents: Intents) -> None:
+    manifest = make_manifest(agent="none")
+    manifest["initramfs"] = manifest.pop("rootfs")
+    await intents.plugins.install(manifest)
+    for spec, field in (({"env": {"A": "b"}}, "env"), ({"auto_suspend_s": 5}, "auto_suspend_s")):
+        with pytest.raises(InvalidInput) as refused:
+            await intents.vms.create(want(**spec))
+        assert refused.value.field == field
+    await intents.vms.create(want())
+    with pytest.raises(WrongState, match="cannot be suspended: its guest has no agent"):
+        await intents.vms.suspend("web")
+    assert (await intents.vms.get("web")).spec.power == "running"

@@ -24,6 +24,7 @@ from volant.reconcile.vm_decision import (
     RecordEnd,
     Release,
     Rest,
+    Resume,
     Schedule,
     Seen,
     decide,
@@ -203,3 +204,17 @@ def test_what_must_hold_whatever_was_asked_and_seen(
 )
 def test_only_what_is_on_its_way_keeps_others_waiting(vm: VM, seen: Seen, expected: bool) -> None:
     assert is_starting(vm, seen) is expected
+
+
+def test_a_guest_without_an_agent_is_left_alone_until_it_is_to_stop() -> None:
+    seen = Seen(run_id="r1", alive=True, has_agent=False, silent_s=BOOT_DEADLINE_S * 10)
+    assert decide(make_vm(status=running()), seen, NOW) == Rest()
+    assert decide(make_vm(status=running()), msgspec.structs.replace(seen, paused=True), NOW) == Resume()
+    over = msgspec.structs.replace(seen, ending=CRASH)
+    assert decide(make_vm(status=running()), over, NOW) == RecordEnd(CRASH)
+    for vm in (
+        make_vm(spec={"power": "stopped"}, status=running()),
+        make_vm(spec={"restart_token": 1}, status=running()),
+        make_vm(deleting=True, status=running()),
+    ):
+        assert decide(vm, seen, NOW) == Destroy("its guest has no agent that could be asked to stop")

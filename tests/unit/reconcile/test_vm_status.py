@@ -137,3 +137,40 @@ def test_nothing_running_clears_what_only_a_run_has() -> None:
     assert (status.phase, status.ready, status.pid, status.started_at) == ("Stopped", False, None, None)
     assert not any(is_true(status.conditions, t) for t in (BOOTED, AGENT_CONNECTED, READY))
     assert status.addresses == vm.status.addresses
+
+
+def test_a_workload_that_never_ran_is_told_of_though_nobody_asked_how_it_is() -> None:
+    hello = project_status(make_vm(), facts(agent_connected=True, said_hello=True), NOW)
+    vm = msgspec.structs.replace(make_vm(), status=hello)
+    gone = WorkloadStatus(state="backoff", restarts=CRASH_LOOP_RESTARTS, message="no such program: /bin/x")
+    status = project_status(vm, good(workload=gone, health=None), NOW)
+    assert (status.phase, status.reason, status.message) == ("Failed", "CrashLoop", "no such program: /bin/x")
+
+
+def outside(**more: Any) -> Facts:
+    return facts(has_agent=False, workload=WorkloadStatus(), **more)
+
+
+def test_of_a_guest_without_an_agent_only_what_the_host_sees_is_said() -> None:
+    begun = project_status(make_vm(), outside(), NOW)
+    assert (begun.phase, begun.ready, begun.reason) == ("Running", False, "Settling")
+    said = {condition.type: (condition.status, condition.reason) for condition in begun.conditions}
+    assert said[BOOTED] == ("Unknown", "NoAgent") and said[AGENT_CONNECTED] == ("False", "NoAgent")
+    settled = project_status(make_vm(), outside(running_s=SETTLED_AFTER_S), NOW + timedelta(seconds=2))
+    assert (settled.phase, settled.ready, settled.pid) == ("Running", True, 42)
+    assert settled.start is not None and settled.start.duration_ms == 2000
+    vm = msgspec.structs.replace(make_vm(), status=settled)
+    assert project_status(vm, outside(), NOW).ready, "a volantd that has just begun finds it as it was"
+    assert project_status(vm, outside(running_s=90.0), NOW + timedelta(hours=1)) == settled, "so nothing is written"
+    stopped = msgspec.structs.replace(vm, spec=msgspec.structs.replace(vm.spec, power="stopped"))
+    assert project_status(stopped, outside(), NOW).phase == "Stopping"
+
+
+@pytest.mark.parametrize(
+    ("health", "ready", "reason"),
+    [("unknown", False, "WaitingForHealth"), ("healthy", True, "Ready"), ("unhealthy", False, "Unhealthy")],
+)
+def test_the_host_asks_after_the_health_of_one_without_an_agent(health: str, ready: bool, reason: str) -> None:
+    status = project_status(make_vm(), outside(has_health_check=True, health=health, health_message="refused"), NOW)
+    assert (status.phase, status.ready, status.reason) == ("Running", ready, reason)
+    assert ready or status.message.endswith(": refused")

@@ -129,6 +129,9 @@ class QemuDriver:
         if self._accelerator == "tcg":
             return "tcg"
         reason = find_kvm_access().reason
+        if not reason and not machine.has_agent and machine.kernel not in self._prover.verdicts:
+            # A guest that says nothing proves nothing, and a proof that fails counts for all guests of its kernel.
+            reason = "its guest has no agent to prove it with, and no other of its kernel has"
         if not reason:
             try:
                 verdict = await self._prover.prove_kvm(machine.kernel, machine.initramfs)
