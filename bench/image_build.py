@@ -1,0 +1,170 @@
+"""From an OCI layout to a root that boots: fledge, and skopeo, umoci and the same mkfs by hand, on an image of over 200 MB."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.host import BIN
+from bench.report import describe_machine, describe_times, judge
+
+RATIO_BUDGET = 0.7
+MEMORY_BUDGET_MB = 150.0
+REBUILD_BUDGET_S = 0.5
+RUNS = 3
+REBUILDS = 7
+PACKAGES = "nginx-light,python3,git,perl,locales,gcc"
+TYPES = {
+    "erofs": ["mkfs.erofs", "-zlz4", "-T0", "{target}", "{root}"],
+    "squashfs": [
+        "mksquashfs", "{root}", "{target}", "-comp", "zstd", "-Xcompression-level", "15", "-noappend", "-quiet", "-no-progress",
+    ],
+    "ext4": ["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d", "{root}", "{target}", "{size}"],
+}  # fmt: skip
+RECIPE = """\
+version = "1"
+strategy = "oci_rootfs"
+[plugin]
+name = "bench"
+version = "1"
+[source]
+image = "oci:{layout}:bench"
+[filesystem]
+type = "{type}"
+{more}
+[workload]
+entrypoint = ["/usr/sbin/nginx"]
+"""
+
+
+def make_layout(directory: Path) -> Path:
+    """An OCI layout with an image of at least 200 MB, made once and kept beside the other build products."""
+    layout = directory / "image-bench"
+    if not (layout / "index.json").is_file():
+        with tempfile.TemporaryDirectory(dir=directory) as name:
+            root = Path(name) / "root"
+            subprocess.run(
+                ["mmdebstrap", "--mode=root", "--format=directory", "--variant=essential", f"--include={PACKAGES}", "bookworm",
+                 root],
+                check=True, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            shutil.rmtree(layout, ignore_errors=True)
+            for words in (
+                ["init", "--layout", layout], ["new", "--image", f"{layout}:bench"],
+                ["insert", "--image", f"{layout}:bench", root, "/"],
+            ):  # fmt: skip
+                subprocess.run(["umoci", *words], check=True)
+    return layout
+
+
+def time_once(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def build_by_hand(layout: Path, kind: str, scratch: Path) -> tuple[float, float]:
+    """Seconds in all, and of the mkfs alone."""
+    copy, bundle, target = scratch / "copy", scratch / "bundle", scratch / f"by-hand.{kind}"
+    for path in (copy, bundle):
+        shutil.rmtree(path, ignore_errors=True)
+    target.unlink(missing_ok=True)
+    began = time.monotonic()
+    subprocess.run(["skopeo", "copy", "-q", f"oci:{layout}:bench", f"oci:{copy}:bench"], check=True)
+    subprocess.run(["umoci", "raw", "unpack", "--image", f"{copy}:bench", bundle], check=True)
+    unpacked = time.monotonic()
+    size_kib = int(subprocess.run(["du", "-sk", bundle], check=True, capture_output=True).stdout.split()[0])
+    words = [word.format(root=bundle, target=target, size=f"{size_kib * 5 // 4}K") for word in TYPES[kind]]
+    if kind == "ext4":
+        target.touch()
+    mkfs = time_once(lambda: subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    return unpacked - began + mkfs, mkfs
+
+
+def fledge(recipe: Path, scratch: Path, *more: str) -> tuple[float, dict[str, float]]:
+    """Seconds of one ``fledge build``, and of its steps."""
+    words = [BIN / "fledge", "build", "--json", "-c", recipe, "-o", scratch / "out", "--cache-dir", scratch / "cache", *more]
+    began = time.monotonic()
+    done = subprocess.run(words, check=True, capture_output=True)
+    took = time.monotonic() - began
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    return took, {event["step"]: event["took_s"] for event in events if event["event"] == "done"}
+
+
+def measure_own_memory(recipe: Path, scratch: Path) -> float:
+    """Peak of the fledge process itself, in MB; the programs that it runs are not counted."""
+    code = "import sys; from volant.fledge.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+    # Not ru_maxrss, which begins with the peak of the process that started this one.
+    code += "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')), file=sys.stderr)"
+    words = [
+        sys.executable,
+        "-c",
+        code,
+        "build",
+        "-q",
+        "-c",
+        recipe,
+        "-o",
+        scratch / "out",
+        "--cache-dir",
+        scratch / "cache",
+        "--no-cache",
+    ]
+    done = subprocess.run([*words, "--no-cache"], check=True, capture_output=True, text=True)
+    return int(done.stderr.split()[-1]) / 1024
+
+
+def main() -> None:
+    print(f"image_build, on {describe_machine()}")
+    build = Path("build").absolute()
+    build.mkdir(exist_ok=True)
+    layout = make_layout(build)
+    os.environ.pop("VOLANT_STORE", None)
+    with tempfile.TemporaryDirectory(prefix="image-bench-", dir=build) as name:
+        scratch = Path(name)
+        for kind in TYPES:
+            recipe = scratch / f"{kind}.toml"
+            more = 'compression = "zstd"\ncompression_level = 15' if kind == "squashfs" else ""
+            recipe.write_text(RECIPE.format(layout=layout, type=kind, more=more))
+            fledge(recipe, scratch)  # so that the kernel is there, which the peer does not make
+            ours, theirs, bare, steps = [], [], [], {}
+            for _ in range(RUNS):
+                took, steps = fledge_root_alone(recipe, scratch)
+                ours.append(took)
+                by_hand, mkfs = build_by_hand(layout, kind, scratch)
+                theirs.append(by_hand)
+                bare.append(mkfs)
+            print(describe_times(f"{kind}: fledge build", ours))
+            print(describe_times(f"{kind}: skopeo, umoci, mkfs by hand", theirs))
+            print(describe_times(f"{kind}: the bare mkfs, the limit", bare))
+            print(judge(f"{kind}: fledge to by hand", statistics.median(ours) / statistics.median(theirs), RATIO_BUDGET, " x"))
+            print("  the last one's steps: " + ", ".join(f"{step} {took:.1f} s" for step, took in steps.items()))
+        recipe = scratch / "erofs.toml"
+        print(judge("fledge's own memory, peak", measure_own_memory(recipe, scratch), MEMORY_BUDGET_MB, " MB"))
+        again = [fledge(recipe, scratch)[0] for _ in range(REBUILDS)]
+        print(describe_times("a rebuild with nothing changed", again))
+        print(judge("a rebuild with nothing changed", statistics.median(again), REBUILD_BUDGET_S, " s"))
+        floor = [time_once(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True)) for _ in range(REBUILDS)]
+        print(describe_times("python -c pass, the floor", floor))
+        programs = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        print(f"  {'the largest of all programs':<38} {programs:8.2f} MB")
+
+
+def fledge_root_alone(recipe: Path, scratch: Path) -> tuple[float, dict[str, float]]:
+    """A build that has the kernel and must make the root: its entries are taken out of the cache."""
+    shutil.rmtree(scratch / "cache/roots", ignore_errors=True)
+    shutil.rmtree(scratch / "out", ignore_errors=True)
+    return fledge(recipe, scratch)
+
+
+if __name__ == "__main__":
+    main()
