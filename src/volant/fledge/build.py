@@ -13,26 +13,26 @@ from volant import __version__
 from volant.artifact.images import ImageFile, ImageRecord
 from volant.core.ids import Digest
 from volant.core.manifest import Boot, Manifest, Media, RootFilesystem
-from volant.fledge.agent import open_agent
-from volant.fledge.boot import BootFiles, KernelChoice, open_boot_files
 from volant.fledge.build_record import BUILD_RECORD, MANIFEST, BuildRecord
 from volant.fledge.content import FileRecord, record_bytes, record_file
-from volant.fledge.contents import FILE as CONTENTS
 from volant.fledge.describe import describe_plugin, write_manifest
 from volant.fledge.diskless import Diskless, choose_initramfs, open_diskless
 from volant.fledge.failure import first_error
-from volant.fledge.initramfs import BOOT_FILESYSTEM
-from volant.fledge.manifest_toml import FILE as MANIFEST_TOML
-from volant.fledge.manifest_toml import add_manifest, read_manifest_toml
-from volant.fledge.mapping import read_mappings
-from volant.fledge.material import Material, open_material
-from volant.fledge.minimal import count_jobs
-from volant.fledge.papers import write_papers
-from volant.fledge.publish import NOTES, publish
-from volant.fledge.recipe import read_recipe
-from volant.fledge.recipe_record import Recipe
+from volant.fledge.initramfs.make import BOOT_FILESYSTEM
+from volant.fledge.kept.contents import FILE as CONTENTS
+from volant.fledge.kept.publish import NOTES, publish
+from volant.fledge.kernel.agent import open_agent
+from volant.fledge.kernel.boot import BootFiles, KernelChoice, open_boot_files
+from volant.fledge.kernel.minimal import count_jobs
+from volant.fledge.papers.write import write_papers
+from volant.fledge.recipe.manifest_toml import FILE as MANIFEST_TOML
+from volant.fledge.recipe.manifest_toml import add_manifest, read_manifest_toml
+from volant.fledge.recipe.mapping import read_mappings
+from volant.fledge.recipe.read import read_recipe
+from volant.fledge.recipe.record import Recipe
 from volant.fledge.rootfs import Root, choose_filesystem, open_root
 from volant.fledge.sbom.scan import Scan
+from volant.fledge.source.material import Material, open_material
 from volant.fledge.workshop import Workshop
 
 KERNEL = "vmlinux"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from volant.fledge.apt import Package
 from volant.fledge.content import FileRecord
-from volant.fledge.material import SourceRecord
+from volant.fledge.debian.apt import Package
+from volant.fledge.source.material import SourceRecord
 
 MANIFEST = "manifest.json"
 BUILD_RECORD = "build.json"

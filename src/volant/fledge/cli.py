@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from volant import __version__
-from volant.fledge.artifact_cli import diff, inspect, pull, push
-from volant.fledge.images_cli import images
-from volant.fledge.kernel_cli import kernel
-from volant.fledge.recipe_cli import init, schema, validate
+from volant.fledge.kept.artifact_cli import diff, inspect, pull, push
+from volant.fledge.kept.images_cli import images
+from volant.fledge.kernel.cli import kernel
+from volant.fledge.recipe.cli import init, schema, validate
 from volant.fledge.session import Session, session_options
-from volant.fledge.sign_cli import keygen, sign, verify
+from volant.fledge.signing.cli import keygen, sign, verify
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -115,7 +115,7 @@ def build(
 
     built = session.run_in_workshop(lambda workshop: build_job(job, workshop), update_lock=update_lock)
     if is_twice:
-        from volant.fledge.again import build_again
+        from volant.fledge.kept.again import build_again
 
         session.run_in_workshop(lambda workshop: build_again(job, built, workshop))
     made = str(output / "manifest.json") if output is not None else f"{built.record.name}:{built.record.version}"

@@ -25,9 +25,9 @@ from volant.core.manifest import (
     split_base_url,
 )
 from volant.fledge.image_health import HEALTH_LABEL, is_disabled, read_healthcheck
-from volant.fledge.oci import ImageConfig, ImageSettings
-from volant.fledge.recipe_record import Recipe
-from volant.fledge.recipe_rules import read_resources
+from volant.fledge.recipe.record import Recipe
+from volant.fledge.recipe.rules import read_resources
+from volant.fledge.source.oci import ImageConfig, ImageSettings
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_VERSION = "0.0.0"

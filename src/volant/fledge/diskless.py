@@ -11,13 +11,11 @@ import msgspec
 
 from volant.core.errors import InvalidInput
 from volant.core.ids import Digest
-from volant.fledge.boot import BootFiles
-from volant.fledge.busybox import BusyboxChoice, open_busybox
 from volant.fledge.cache import Workspace, derive_key
 from volant.fledge.content import FileRecord, record_file
-from volant.fledge.contents import FILE as CONTENTS
 from volant.fledge.epoch import fixed_epoch
-from volant.fledge.initramfs import (
+from volant.fledge.initramfs.busybox import BusyboxChoice, open_busybox
+from volant.fledge.initramfs.make import (
     FORMAT,
     InitramfsRecord,
     InitramfsRequest,
@@ -25,12 +23,14 @@ from volant.fledge.initramfs import (
     least_memory_mb,
     make_initramfs,
 )
-from volant.fledge.mapping import Mapping, digest_mappings
-from volant.fledge.material import Material
+from volant.fledge.kept.contents import FILE as CONTENTS
+from volant.fledge.kernel.boot import BootFiles
 from volant.fledge.prepared import check_privilege, prepare_tree, read_packages
-from volant.fledge.recipe_record import InitramfsSection, Recipe
-from volant.fledge.recipe_rules import read_resources
+from volant.fledge.recipe.mapping import Mapping, digest_mappings
+from volant.fledge.recipe.record import InitramfsSection, Recipe
+from volant.fledge.recipe.rules import read_resources
 from volant.fledge.sbom.scan import Scan
+from volant.fledge.source.material import Material
 from volant.fledge.workshop import Workshop
 
 RECORD = "record.json"

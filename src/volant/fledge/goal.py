@@ -10,9 +10,9 @@ import msgspec
 
 from volant.core.errors import InvalidInput
 from volant.fledge.build import Job, read_job
-from volant.fledge.recipe_record import FilesystemSection, PluginSection, Recipe, SourceSection, Strategy
-from volant.fledge.recipe_rules import check_recipe
-from volant.fledge.toml_file import convert
+from volant.fledge.recipe.record import FilesystemSection, PluginSection, Recipe, SourceSection, Strategy
+from volant.fledge.recipe.rules import check_recipe
+from volant.fledge.recipe.toml_file import convert
 
 RECIPE = "fledge.toml"
 DOCKERFILES = ("Dockerfile", "Containerfile")

@@ -6,7 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 from volant.core.manifest import HealthCheck
-from volant.fledge.oci import Healthcheck
+from volant.fledge.source.oci import Healthcheck
 
 HEALTH_LABEL = "volant.image.healthcheck"
 """Holds the image's own words when they are more than a page to ask for."""

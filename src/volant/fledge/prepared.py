@@ -11,12 +11,12 @@ import msgspec
 
 from volant.core.errors import HostError
 from volant.fledge.cache import Workspace
-from volant.fledge.contents import FILE as CONTENTS
-from volant.fledge.contents import write_contents
-from volant.fledge.filesystem import settle_tree
-from volant.fledge.mapping import Mapping, apply_mappings
-from volant.fledge.material import Material
+from volant.fledge.filesystems.make import settle_tree
+from volant.fledge.kept.contents import FILE as CONTENTS
+from volant.fledge.kept.contents import write_contents
+from volant.fledge.recipe.mapping import Mapping, apply_mappings
 from volant.fledge.sbom.scan import Scan, scan_tree
+from volant.fledge.source.material import Material
 from volant.fledge.workshop import Workshop
 
 PACKAGES = "packages.json"

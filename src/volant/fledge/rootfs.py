@@ -12,14 +12,14 @@ import msgspec
 from volant.core.ids import Digest
 from volant.fledge.cache import Workspace, derive_key
 from volant.fledge.content import FileRecord, record_file
-from volant.fledge.contents import FILE as CONTENTS
-from volant.fledge.filesystem import make_filesystem, read_tool_version
 from volant.fledge.filesystems.choice import REPEATABLE, FilesystemChoice, check_choice
-from volant.fledge.mapping import Mapping, digest_mappings
-from volant.fledge.material import Material
+from volant.fledge.filesystems.make import make_filesystem, read_tool_version
+from volant.fledge.kept.contents import FILE as CONTENTS
 from volant.fledge.prepared import check_privilege, prepare_tree, read_packages
-from volant.fledge.recipe_record import FilesystemSection
+from volant.fledge.recipe.mapping import Mapping, digest_mappings
+from volant.fledge.recipe.record import FilesystemSection
 from volant.fledge.sbom.scan import Scan
+from volant.fledge.source.material import Material
 from volant.fledge.workshop import Workshop
 
 FORMAT = 2

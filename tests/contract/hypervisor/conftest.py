@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from volant.fledge.boot import KernelChoice, open_boot_files
 from volant.fledge.cache import Cache
+from volant.fledge.kernel.boot import KernelChoice, open_boot_files
 from volant.fledge.progress import Progress
 from volant.hypervisor.driver import Driver
 from volant.hypervisor.machine import Unit

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 import zstandard
 
-from volant.fledge.budget import UnpackLimits
-from volant.fledge.layer import LayerBlob
-from volant.fledge.unpack import Unpacked, unpack_layers
+from volant.fledge.layers.budget import UnpackLimits
+from volant.fledge.layers.layer import LayerBlob
+from volant.fledge.layers.unpack import Unpacked, unpack_layers
 
 from .oci_layouts import LAYER, make_layer
 

@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from volant.core.errors import InvalidInput, Unavailable
-from volant.fledge import binary
-from volant.fledge.binary import check_binary, digest_binary, make_binary_root, read_binary
+from volant.fledge.source import binary
+from volant.fledge.source.binary import check_binary, digest_binary, make_binary_root, read_binary
 
 X86_64, ARM_64 = 62, 183
 LOAD, DYNAMIC, INTERP = 1, 2, 3

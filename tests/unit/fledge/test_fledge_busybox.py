@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volant.core.errors import ChecksumMismatch, HostError, InvalidInput, TooLarge
-from volant.fledge import busybox as busybox_module
-from volant.fledge.busybox import FILE_MAX_BYTES, BusyboxChoice, open_busybox, place_applets, read_applets
 from volant.fledge.cache import Cache
-from volant.fledge.interpreter import read_interpreter
+from volant.fledge.initramfs import busybox as busybox_module
+from volant.fledge.initramfs.busybox import FILE_MAX_BYTES, BusyboxChoice, open_busybox, place_applets, read_applets
+from volant.fledge.initramfs.interpreter import read_interpreter
 from volant.fledge.progress import Progress
 
 from .programs import make_busybox, make_elf

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volant.core.errors import HostError
-from volant.fledge.bzimage import VMLINUX_MAX_BYTES, extract_vmlinux
+from volant.fledge.kernel.bzimage import VMLINUX_MAX_BYTES, extract_vmlinux
 
 from .kernel_files import VMLINUX, make_bzimage
 

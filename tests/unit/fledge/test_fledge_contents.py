@@ -8,8 +8,8 @@ import pytest
 import zstandard
 
 from volant.core.errors import InvalidInput
-from volant.fledge.compare import Difference, compare_contents, compare_documents, compare_packages
-from volant.fledge.contents import Entry, list_tree, read_contents, write_contents
+from volant.fledge.kept.compare import Difference, compare_contents, compare_documents, compare_packages
+from volant.fledge.kept.contents import Entry, list_tree, read_contents, write_contents
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9 \\ x")
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volant.core.errors import InvalidInput
-from volant.fledge.cpio import FILE_MAX_BYTES, PATH_MAX_BYTES, CpioWriter
-from volant.fledge.cpio import read_archive as read_entries
+from volant.fledge.initramfs.cpio import FILE_MAX_BYTES, PATH_MAX_BYTES, CpioWriter
+from volant.fledge.initramfs.cpio import read_archive as read_entries
 
 Entry = tuple[str, dict[str, int], bytes]
 _FIELDS = (

@@ -9,8 +9,8 @@ import pytest
 
 from volant.core.errors import DiskFull, HostError, InvalidInput
 from volant.fledge.cache import Cache
-from volant.fledge.daemons import LocalImage, export_local_image, find_local_image
-from volant.fledge.oci import read_image
+from volant.fledge.source.daemons import LocalImage, export_local_image, find_local_image
+from volant.fledge.source.oci import read_image
 
 from .docker_archives import make_archive, make_image_members, make_small_layer
 

@@ -12,17 +12,17 @@ from typing import Any
 import msgspec
 import pytest
 
-import volant.fledge.debian_archive
-import volant.fledge.debian_install
-import volant.fledge.debian_pool
+import volant.fledge.debian.archive
+import volant.fledge.debian.install
+import volant.fledge.debian.pool
 from volant.core.errors import ChecksumMismatch, CommandFailed, DiskFull, HostError, InvalidInput
 from volant.fledge.cache import Cache
-from volant.fledge.debian import DebianPackage, PackageRequest, read_installed, read_request
-from volant.fledge.debian_archive import Archive, choose_sources
-from volant.fledge.debian_install import compare_installed
-from volant.fledge.debian_lock import Lock, LockedPackage, VersionChange, make_lock, render_lock
-from volant.fledge.debian_pool import BATCH_BYTES, DEB, KIND, divide_packages
-from volant.fledge.debian_tree import Settled, install_lock, settle_lock
+from volant.fledge.debian.archive import Archive, choose_sources
+from volant.fledge.debian.install import compare_installed
+from volant.fledge.debian.lock import Lock, LockedPackage, VersionChange, make_lock, render_lock
+from volant.fledge.debian.pool import BATCH_BYTES, DEB, KIND, divide_packages
+from volant.fledge.debian.request import DebianPackage, PackageRequest, read_installed, read_request
+from volant.fledge.debian.tree import Settled, install_lock, settle_lock
 from volant.fledge.progress import Progress
 from volant.run import Completed
 
@@ -94,21 +94,21 @@ def without_mmdebstrap(monkeypatch: pytest.MonkeyPatch) -> None:
     async def install_nothing(*_: Any, **__: Any) -> None:
         pass
 
-    monkeypatch.setattr(volant.fledge.debian_tree, "install_packages", install_nothing)
-    monkeypatch.setattr(volant.fledge.debian_tree, "check_privileges", lambda: None)
+    monkeypatch.setattr(volant.fledge.debian.tree, "install_packages", install_nothing)
+    monkeypatch.setattr(volant.fledge.debian.tree, "check_privileges", lambda: None)
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What apt is run for."""
     commands: list[str] = []
-    real = volant.fledge.debian_archive.run
+    real = volant.fledge.debian.archive.run
 
     async def run(command: list[Any], **keywords: Any) -> Completed:
         commands.append(next(word for word in map(str, command) if word in ("update", "install", "download-file", "show")))
         return await real(command, **keywords)
 
-    monkeypatch.setattr(volant.fledge.debian_archive, "run", run)
+    monkeypatch.setattr(volant.fledge.debian.archive, "run", run)
     return commands
 
 
@@ -267,7 +267,7 @@ async def test_an_archive_that_is_no_more_is_another_error_than_one_that_moved_o
     cache: Cache, archive: MadeArchive, tmp_path: Path, without_mmdebstrap: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        volant.fledge.debian_archive, "_CONFIGURATION", volant.fledge.debian_archive._CONFIGURATION + 'Acquire::Retries "0";'
+        volant.fledge.debian.archive, "_CONFIGURATION", volant.fledge.debian.archive._CONFIGURATION + 'Acquire::Retries "0";'
     )
     lock = (await settle(cache, archive, "app")).lock
     gone = msgspec.structs.replace(ask(archive, "app"), mirror="http://127.0.0.1:9/debian")
@@ -339,10 +339,10 @@ def test_why_a_download_failed_is_told_apart(reason: str, error: type[HostError]
     package = LockedPackage("a", "1", "all", "0" * 64, 4, "pool/a.deb")
 
     with pytest.raises(HostError) as caught:
-        volant.fledge.debian_archive._check_failures(package, ["404  Not Found", reason])
+        volant.fledge.debian.archive._check_failures(package, ["404  Not Found", reason])
 
     assert type(caught.value) is error
-    volant.fledge.debian_archive._check_failures(
+    volant.fledge.debian.archive._check_failures(
         package, ["404  Not Found", "Failed to stat - stat (2: No such file or directory)"]
     )
 
@@ -359,7 +359,7 @@ async def test_a_package_is_looked_for_in_every_source(
     async def choose(_suite: str, _mirror: str) -> tuple[str, ...]:
         return sources
 
-    monkeypatch.setattr(volant.fledge.debian_tree, "choose_sources", choose)
+    monkeypatch.setattr(volant.fledge.debian.tree, "choose_sources", choose)
 
     lock = (await settle(cache, archive, "app")).lock
     await install(cache, ask(archive, "app"), lock, tmp_path / "root")
@@ -418,13 +418,13 @@ async def test_what_a_package_says_of_its_own_place_does_not_count(
     fields = "Filename: /etc/passwd\nSHA256: 00\n continued\nSize: 3\nDepends: lib\n"
     build_package(tmp_path / "my.deb", "my", fields=fields)
     written: list[bytes] = []
-    real = volant.fledge.debian_pool.write_repository
+    real = volant.fledge.debian.pool.write_repository
 
     def write(pool: Any, suite: str, architecture: str) -> None:
         real(pool, suite, architecture)
         written.append((pool.directory / "Packages").read_bytes())
 
-    monkeypatch.setattr(volant.fledge.debian_tree, "write_repository", write)
+    monkeypatch.setattr(volant.fledge.debian.tree, "write_repository", write)
 
     settled = await settle(cache, archive, "./my.deb")
 
@@ -550,8 +550,8 @@ async def test_why_nothing_was_installed_is_said(
     async def fail(command: list[Any], **_: Any) -> Completed:
         raise CommandFailed(tuple(map(str, command)), status, said)
 
-    monkeypatch.setattr(volant.fledge.debian_install, "run", fail)
-    monkeypatch.setattr(volant.fledge.debian_tree, "check_privileges", lambda: None)
+    monkeypatch.setattr(volant.fledge.debian.install, "run", fail)
+    monkeypatch.setattr(volant.fledge.debian.tree, "check_privileges", lambda: None)
 
     with pytest.raises(HostError, match=message):
         await install(
@@ -625,8 +625,8 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
         async def run(command: list[Any], **_: Any) -> Completed:
             return answering([str(word) for word in command])
 
-        monkeypatch.setattr(volant.fledge.debian, "run", run)
-        monkeypatch.setattr(volant.fledge.debian_archive, "run", run)
+        monkeypatch.setattr(volant.fledge.debian.request, "run", run)
+        monkeypatch.setattr(volant.fledge.debian.archive, "run", run)
 
     return install
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volant.core.errors import HostError, InvalidInput, VolantError
-from volant.fledge.debian_lock import (
+from volant.fledge.debian.lock import (
     LOCK_MAX_BYTES,
     LOCK_MAX_PACKAGES,
     Lock,

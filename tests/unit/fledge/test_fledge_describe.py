@@ -11,8 +11,8 @@ from volant.core.errors import InvalidInput
 from volant.core.manifest import Boot, HealthCheck, Manifest, Media, RootFilesystem, read_manifest
 from volant.fledge.describe import DEFAULT_PATH, KERNEL_LABEL, Content, describe_plugin, read_exposed, write_manifest
 from volant.fledge.image_health import HEALTH_LABEL
-from volant.fledge.oci import ImageConfig
-from volant.fledge.recipe import parse_recipe
+from volant.fledge.recipe.read import parse_recipe
+from volant.fledge.source.oci import ImageConfig
 
 HEAD = 'version = "1"\nstrategy = "oci_rootfs"\n'
 DIGEST = "sha256:" + "0" * 64

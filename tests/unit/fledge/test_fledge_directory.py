@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volant.core.errors import DiskFull, HostError, InvalidInput
-from volant.fledge.directory import copy_directory, digest_directory
+from volant.fledge.source.directory import copy_directory, digest_directory
 
 EPOCH_S = 1704067200
 

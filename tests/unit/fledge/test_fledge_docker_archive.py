@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volant.core.errors import ChecksumMismatch, InvalidInput, TooLarge, VolantError
-from volant.fledge import docker_archive
-from volant.fledge.docker_archive import unpack_docker_archive
-from volant.fledge.oci import Image, read_image
+from volant.fledge.source import docker_archive
+from volant.fledge.source.docker_archive import unpack_docker_archive
+from volant.fledge.source.oci import Image, read_image
 
 from .docker_archives import change_member, make_archive, make_image_members, make_small_layer
 from .oci_layouts import LayoutWriter, make_entry, make_layer

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from volant.core.errors import HostError, InvalidInput, TimedOut
-from volant.fledge.buildah import prune_builds
 from volant.fledge.cache import Cache
-from volant.fledge.containment import run_contained
-from volant.fledge.dockerfile import BuildSecret, DockerfileRequest, build_dockerfile, digest_context
-from volant.fledge.oci import machine_platform, read_image
+from volant.fledge.dockerfile.build import BuildSecret, DockerfileRequest, build_dockerfile, digest_context
+from volant.fledge.dockerfile.buildah import prune_builds
+from volant.fledge.dockerfile.containment import run_contained
+from volant.fledge.source.oci import machine_platform, read_image
 
 BUSYBOX = Path("/bin/busybox")
 MISSING = [name for name in ("buildah", "setpriv", "unshare", "ip") if shutil.which(name) is None]
@@ -223,7 +223,7 @@ KILLED = """
 import asyncio, sys
 from pathlib import Path
 from volant.fledge.cache import Cache
-from volant.fledge.dockerfile import BuildSecret, DockerfileRequest, build_dockerfile
+from volant.fledge.dockerfile.build import BuildSecret, DockerfileRequest, build_dockerfile
 
 async def main(context, root, secret):
     cache = Cache(Path(root))
@@ -358,7 +358,7 @@ async def test_layers_of_another_time_or_platform_are_not_taken(shared: Builder,
 
 async def test_nobody_but_root_builds(shared: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = write_context(tmp_path / "web", HEAD)
-    monkeypatch.setattr("volant.fledge.dockerfile.may_contain", lambda: False)
+    monkeypatch.setattr("volant.fledge.dockerfile.build.may_contain", lambda: False)
 
     with pytest.raises(HostError, match="only root can build a Dockerfile"):
         await shared.build(context)

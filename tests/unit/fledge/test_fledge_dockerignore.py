@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from volant.core.errors import InvalidInput
-from volant.fledge.dockerignore import IGNORE_MAX_BYTES, find_ignore_file, is_ignored, read_patterns
+from volant.fledge.dockerfile.dockerignore import IGNORE_MAX_BYTES, find_ignore_file, is_ignored, read_patterns
 
 
 def ignores(tmp_path: Path, text: str, path: str) -> bool:

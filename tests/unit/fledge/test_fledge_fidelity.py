@@ -18,19 +18,19 @@ import pytest
 
 from volant.core.errors import VolantError
 from volant.core.ids import Digest
-from volant.fledge import image_material
-from volant.fledge.budget import UnpackLimits
 from volant.fledge.cache import Cache
-from volant.fledge.filesystem import make_filesystem, settle_tree
 from volant.fledge.filesystems.choice import FilesystemChoice
-from volant.fledge.mapping import read_mappings
-from volant.fledge.material import open_material
-from volant.fledge.oci import read_image
+from volant.fledge.filesystems.make import make_filesystem, settle_tree
+from volant.fledge.layers.budget import UnpackLimits
+from volant.fledge.layers.unpack import unpack_layers
 from volant.fledge.progress import Progress
-from volant.fledge.recipe import parse_recipe
-from volant.fledge.recipe_record import Recipe
+from volant.fledge.recipe.mapping import read_mappings
+from volant.fledge.recipe.read import parse_recipe
+from volant.fledge.recipe.record import Recipe
 from volant.fledge.rootfs import RootRecord, choose_filesystem, open_root
-from volant.fledge.unpack import unpack_layers
+from volant.fledge.source import image as image_material
+from volant.fledge.source.material import open_material
+from volant.fledge.source.oci import read_image
 from volant.fledge.workshop import make_workshop
 
 from .oci_layouts import LayoutWriter, make_entry, make_layer, write_archive

@@ -16,9 +16,16 @@ import pytest
 
 import volant
 from volant.core.errors import DiskFull, HostError, InvalidInput
-from volant.fledge.filesystem import REPEATABLE, FilesystemChoice, check_choice, make_filesystem, read_tool_version, settle_tree
 from volant.fledge.filesystems.btrfs_inodes import sum_crc32c
 from volant.fledge.filesystems.census import take_census
+from volant.fledge.filesystems.make import (
+    REPEATABLE,
+    FilesystemChoice,
+    check_choice,
+    make_filesystem,
+    read_tool_version,
+    settle_tree,
+)
 from volant.native import find_native
 
 from .nasty_tree import ACL, list_tree, make_nasty_tree
@@ -137,7 +144,7 @@ async def test_an_unprivileged_user_under_fakeroot_makes_the_same_bytes(kind: st
 
 WRITE_IMAGE = f"""
 import asyncio, pathlib, sys
-from volant.fledge.filesystem import FilesystemChoice, make_filesystem
+from volant.fledge.filesystems.make import FilesystemChoice, make_filesystem
 kind, root, target = sys.argv[1:]
 asyncio.run(make_filesystem(FilesystemChoice(type=kind), pathlib.Path(root), pathlib.Path(target),
                             identity="a root", newest_s={NEWEST_S}, lock_fd=1))
@@ -154,7 +161,9 @@ def copy_product(target: Path) -> None:
 
 
 def can_import(command: list[str], environment: dict[str, str]) -> bool:
-    done = subprocess.run([*command, "-c", "import volant.fledge.filesystem"], env=environment, capture_output=True, check=False)
+    done = subprocess.run(
+        [*command, "-c", "import volant.fledge.filesystems.make"], env=environment, capture_output=True, check=False
+    )
     return done.returncode == 0
 
 

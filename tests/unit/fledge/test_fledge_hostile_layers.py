@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from volant.core.errors import ChecksumMismatch, HostError, InvalidInput, TooLarge, VolantError
-from volant.fledge.budget import Budget, UnpackLimits
-from volant.fledge.bytestream import ByteStream
-from volant.fledge.tar import TarReader
-from volant.fledge.unpack import unpack_layers
+from volant.fledge.layers.budget import Budget, UnpackLimits
+from volant.fledge.layers.bytestream import ByteStream
+from volant.fledge.layers.tar import TarReader
+from volant.fledge.layers.unpack import unpack_layers
 
 from .layer_files import (
     EPOCH_S,

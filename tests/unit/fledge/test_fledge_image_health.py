@@ -4,7 +4,7 @@ import pytest
 
 from volant.core.manifest import HealthCheck
 from volant.fledge.image_health import is_disabled, read_healthcheck
-from volant.fledge.oci import Healthcheck
+from volant.fledge.source.oci import Healthcheck
 
 
 @pytest.mark.parametrize(

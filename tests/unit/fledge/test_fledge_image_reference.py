@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from volant.core.errors import InvalidInput
-from volant.fledge.image_reference import ImageReference, parse_image
+from volant.fledge.source.image_reference import ImageReference, parse_image
 
 
 @pytest.fixture

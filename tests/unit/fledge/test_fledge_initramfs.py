@@ -19,9 +19,9 @@ import pytest
 import zstandard
 
 from volant.core.errors import HostError, InvalidInput
-from volant.fledge.busybox import Busybox, BusyboxRecord
-from volant.fledge.cpio import ArchiveEntry, CpioWriter, read_archive
-from volant.fledge.initramfs import (
+from volant.fledge.initramfs.busybox import Busybox, BusyboxRecord
+from volant.fledge.initramfs.cpio import ArchiveEntry, CpioWriter, read_archive
+from volant.fledge.initramfs.make import (
     DIRECTORIES,
     InitramfsRecord,
     InitramfsRequest,
@@ -30,7 +30,7 @@ from volant.fledge.initramfs import (
     make_initramfs,
     select_modules,
 )
-from volant.fledge.initramfs_plan import Plan
+from volant.fledge.initramfs.plan import Plan
 
 from .kernel_files import make_module
 from .programs import make_busybox, make_elf

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from volant.core.errors import InvalidInput
-from volant.fledge.instructions import read_bases, refuse_heredocs
+from volant.fledge.dockerfile.instructions import read_bases, refuse_heredocs
 
 DOCKERFILE = Path("/ctx/Dockerfile")
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volant.core.errors import HostError, InvalidInput
-from volant.fledge.kconfig import MINIMAL_CONFIG, check_configuration, digest_options, read_options, write_options
+from volant.fledge.kernel.kconfig import MINIMAL_CONFIG, check_configuration, digest_options, read_options, write_options
 
 MINIMAL = read_options(MINIMAL_CONFIG.read_text())
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-import volant.fledge.apt
-import volant.fledge.kernel
+import volant.fledge.debian.apt
+import volant.fledge.kernel.package
 from volant.core.errors import ChecksumMismatch, CommandFailed, HostError, InvalidInput, NotFound
-from volant.fledge.apt import Package
 from volant.fledge.cache import Cache
-from volant.fledge.kernel import label_kernel, open_kernel
+from volant.fledge.debian.apt import Package
+from volant.fledge.kernel.package import label_kernel, open_kernel
 from volant.fledge.progress import Progress
 from volant.run import Completed
 
@@ -54,9 +54,9 @@ class Archive:
 @pytest.fixture
 def archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Archive:
     archive = Archive()
-    monkeypatch.setattr(volant.fledge.apt, "run", archive.run)
-    monkeypatch.setattr(volant.fledge.kernel, "DEFAULT_PACKAGES", {"x86_64": "linux-image-cloud-amd64"})
-    monkeypatch.setattr(volant.fledge.apt, "_LISTS", (tmp_path / "lists",))
+    monkeypatch.setattr(volant.fledge.debian.apt, "run", archive.run)
+    monkeypatch.setattr(volant.fledge.kernel.package, "DEFAULT_PACKAGES", {"x86_64": "linux-image-cloud-amd64"})
+    monkeypatch.setattr(volant.fledge.debian.apt, "_LISTS", (tmp_path / "lists",))
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     return archive
 
@@ -104,7 +104,7 @@ async def test_a_package_that_the_archive_no_longer_has_is_looked_for_in_new_lis
 
         return wrapped
 
-    volant.fledge.apt.run = update_touches_the_lists(archive.run)  # type: ignore[assignment]  # undone by the fixture
+    volant.fledge.debian.apt.run = update_touches_the_lists(archive.run)  # type: ignore[assignment]  # undone by the fixture
 
     assert (await read(cache))[1] == b"package 2"
     assert archive.updates == 1
@@ -116,7 +116,7 @@ async def test_a_download_that_stays_impossible_is_an_error(archive: Archive, ca
     async def update(command: list[Any], **keywords: Any) -> Completed:
         return Completed(0, b"", b"") if "update" in command else await archive.run(command, **keywords)
 
-    volant.fledge.apt.run = update  # type: ignore[assignment]  # undone by the fixture
+    volant.fledge.debian.apt.run = update  # type: ignore[assignment]  # undone by the fixture
 
     with pytest.raises(HostError, match=r"cannot be downloaded.*404"):
         await read(cache)
@@ -135,7 +135,7 @@ async def test_an_unknown_package_is_an_error(archive: Archive, cache: Cache, mo
     async def know_nothing(command: list[Any], **_: Any) -> Completed:
         return Completed(0, b"", b"") if "update" in command else Completed(100, b"", b"")
 
-    monkeypatch.setattr(volant.fledge.apt, "run", know_nothing)
+    monkeypatch.setattr(volant.fledge.debian.apt, "run", know_nothing)
 
     with pytest.raises(NotFound, match="apt knows no package linux-image-cloud-amd64"):
         await read(cache)
@@ -145,7 +145,7 @@ async def test_a_package_that_is_no_kernel_is_bad_input(archive: Archive, cache:
     async def show(command: list[Any], **_: Any) -> Completed:
         return Completed(0, b"Package: nginx\nDepends: libc6\n", b"")
 
-    monkeypatch.setattr(volant.fledge.apt, "run", show)
+    monkeypatch.setattr(volant.fledge.debian.apt, "run", show)
 
     with pytest.raises(InvalidInput, match="nginx is no kernel package"):
         async with open_kernel(cache, "nginx", None, QUIET):

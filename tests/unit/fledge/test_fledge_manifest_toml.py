@@ -6,9 +6,9 @@ import pytest
 
 from volant.core.errors import InvalidInput
 from volant.core.manifest import Action, Expose
-from volant.fledge.manifest_toml import add_manifest, parse_manifest_toml, read_manifest_toml
-from volant.fledge.recipe import parse_recipe
-from volant.fledge.recipe_record import Recipe
+from volant.fledge.recipe.manifest_toml import add_manifest, parse_manifest_toml, read_manifest_toml
+from volant.fledge.recipe.read import parse_recipe
+from volant.fledge.recipe.record import Recipe
 
 HEAD = 'name = "web"\nversion = "1.2"\n'
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volant.core.errors import InvalidInput
-from volant.fledge.mapping import apply_mappings, digest_mappings, file_mode, read_mappings, resolve_in_root
+from volant.fledge.recipe.mapping import apply_mappings, digest_mappings, file_mode, read_mappings, resolve_in_root
 
 
 @pytest.mark.parametrize(

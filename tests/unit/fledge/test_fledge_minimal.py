@@ -12,16 +12,16 @@ from typing import Any
 import msgspec
 import pytest
 
-import volant.fledge.minimal
+import volant.fledge.kernel.minimal
 from volant.core.errors import CommandFailed, DiskFull, HostError, Unavailable
-from volant.fledge.apt import Package
-from volant.fledge.boot import KernelChoice, open_boot_files
 from volant.fledge.cache import Cache
 from volant.fledge.cli import main
-from volant.fledge.kconfig import MINIMAL_CONFIG
-from volant.fledge.minimal import MinimalRecord, derive_minimal_key, describe_build, label_minimal, open_minimal
+from volant.fledge.debian.apt import Package
+from volant.fledge.kernel.boot import KernelChoice, open_boot_files
+from volant.fledge.kernel.kconfig import MINIMAL_CONFIG
+from volant.fledge.kernel.minimal import MinimalRecord, derive_minimal_key, describe_build, label_minimal, open_minimal
+from volant.fledge.kernel.toolchain import Toolchain
 from volant.fledge.progress import Progress
-from volant.fledge.toolchain import Toolchain
 from volant.native import find_native
 from volant.run import Completed
 
@@ -83,9 +83,9 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Compiler:
     async def read(_: Path) -> Package:
         return SOURCE
 
-    monkeypatch.setattr(volant.fledge.minimal, "run", compiler.run)
-    monkeypatch.setattr(volant.fledge.minimal, "find_toolchain", find)
-    monkeypatch.setattr(volant.fledge.minimal, "read_package", read)
+    monkeypatch.setattr(volant.fledge.kernel.minimal, "run", compiler.run)
+    monkeypatch.setattr(volant.fledge.kernel.minimal, "find_toolchain", find)
+    monkeypatch.setattr(volant.fledge.kernel.minimal, "read_package", read)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     return compiler
 
@@ -120,7 +120,7 @@ async def test_another_configuration_is_another_kernel(
 ) -> None:
     first, _ = await compile_kernel(cache)
     config = tmp_path / "minimal.config"
-    monkeypatch.setattr(volant.fledge.minimal, "MINIMAL_CONFIG", config)
+    monkeypatch.setattr(volant.fledge.kernel.minimal, "MINIMAL_CONFIG", config)
     config.write_text(f"# Another comment\n{MINIMAL_CONFIG.read_text()}")
     commented, _ = await compile_kernel(cache)
     config.write_text(f"{MINIMAL_CONFIG.read_text()}CONFIG_XFS_FS=y\n")

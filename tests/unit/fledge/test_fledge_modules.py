@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volant.core.errors import HostError
-from volant.fledge.modules import (
+from volant.fledge.kernel.modules import (
     builtin_modules,
     index_modules,
     normalise_name,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from volant.core.errors import ChecksumMismatch, InvalidInput
-from volant.fledge.oci import DOCUMENT_MAX_BYTES, read_image, unpack_archive
+from volant.fledge.source.oci import DOCUMENT_MAX_BYTES, read_image, unpack_archive
 
 from .oci_layouts import INDEX, MANIFEST, LayoutWriter, make_entry, make_layer, write_archive
 

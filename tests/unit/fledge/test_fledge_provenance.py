@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from volant.core.errors import InvalidInput
-from volant.fledge.apt import Package
-from volant.fledge.debian_lock import LockedPackage
-from volant.fledge.provenance import (
+from volant.fledge.debian.apt import Package
+from volant.fledge.debian.lock import LockedPackage
+from volant.fledge.papers.provenance import (
     BUILD_TYPE,
     BUILDER_ID,
     Build,
@@ -22,7 +22,7 @@ from volant.fledge.provenance import (
     depend_on_kernel,
     write_provenance,
 )
-from volant.fledge.recipe_record import Recipe, SourceSection
+from volant.fledge.recipe.record import Recipe, SourceSection
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 KERNEL = Package(name="linux-image-cloud-amd64", version="6.1.76-1+b1", file="linux-image_6.1.76-1+b1_amd64.deb", sha256=C)

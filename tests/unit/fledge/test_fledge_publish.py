@@ -7,7 +7,7 @@ import pytest
 
 from volant.core.errors import ChecksumMismatch, HostError
 from volant.fledge.content import CHUNK, FileRecord, copy_recorded, record_bytes, record_file
-from volant.fledge.publish import publish
+from volant.fledge.kept.publish import publish
 
 
 def make_files(directory: Path, **contents: bytes) -> dict[str, tuple[Path, FileRecord]]:

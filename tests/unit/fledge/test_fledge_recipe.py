@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from volant.core.errors import InvalidInput
 from volant.core.manifest import Resources
-from volant.fledge.recipe import parse_recipe, read_recipe
-from volant.fledge.recipe_rules import read_resources, read_size_mb
-from volant.fledge.toml_file import FILE_MAX_BYTES
+from volant.fledge.recipe.read import parse_recipe, read_recipe
+from volant.fledge.recipe.rules import read_resources, read_size_mb
+from volant.fledge.recipe.toml_file import FILE_MAX_BYTES
 
 HEAD = 'version = "1"\nstrategy = "oci_rootfs"\n'
 DISKLESS = 'version = "1"\nstrategy = "initramfs"\n'

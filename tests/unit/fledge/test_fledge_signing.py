@@ -17,9 +17,9 @@ import pytest
 from volant.artifact.signature import read_signature
 from volant.core.errors import AlreadyExists, ChecksumMismatch, InvalidInput, NotFound, Untrusted
 from volant.fledge.cli import fledge
-from volant.fledge.sign_cli import keygen, sign, verify
-from volant.fledge.signing import sign_paths, verify_paths
-from volant.fledge.signing_key import (
+from volant.fledge.signing.cli import keygen, sign, verify
+from volant.fledge.signing.files import sign_paths, verify_paths
+from volant.fledge.signing.key import (
     KeyCost,
     create_keys,
     default_secret_key,
@@ -384,7 +384,7 @@ def test_a_password_comes_from_a_file_or_a_terminal_and_from_nowhere_else(
 
 def test_a_terminal_is_asked_for_the_password(build: Path, tmp_path: Path) -> None:
     create_keys(tmp_path / "k", tmp_path / "k.pub", "correct horse", cost=CHEAP)
-    program = "import sys; from volant.fledge.sign_cli import sign; sign(sys.argv[1:])"
+    program = "import sys; from volant.fledge.signing.cli import sign; sign(sys.argv[1:])"
     said = answer_terminal([sys.executable, "-c", program, build, "-s", tmp_path / "k"], "correct horse")
     assert b"correct horse" not in said, "what is typed is not shown"
     assert verify_paths([build], open_public_key(tmp_path / "k.pub"))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from volant.core.errors import AlreadyExists, NotFound
-from volant.fledge.recipe import read_recipe
-from volant.fledge.suggest import write_suggestion
+from volant.fledge.recipe.read import read_recipe
+from volant.fledge.recipe.suggest import write_suggestion
 
 from .oci_layouts import LayoutWriter
 

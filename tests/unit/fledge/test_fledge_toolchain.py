@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-import volant.fledge.toolchain
+import volant.fledge.kernel.toolchain
 from volant.core.errors import Unavailable
-from volant.fledge.toolchain import find_toolchain
+from volant.fledge.kernel.toolchain import find_toolchain
 from volant.run import Completed
 
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """What the machine has: programs, and files that its compiler finds."""
-    have = {*volant.fledge.toolchain.TOOLS, *volant.fledge.toolchain.LIBRARIES}
+    have = {*volant.fledge.kernel.toolchain.TOOLS, *volant.fledge.kernel.toolchain.LIBRARIES}
 
     async def run(command: list[str], **_: Any) -> Completed:
         file = command[1].removeprefix("-print-file-name=")
@@ -23,7 +23,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         return Completed(0, f"{'/usr/lib/' if file in have else ''}{file}\n".encode(), b"")
 
     monkeypatch.setattr(shutil, "which", lambda tool, path: f"/usr/bin/{tool}" if tool in have else None)
-    monkeypatch.setattr(volant.fledge.toolchain, "run", run)
+    monkeypatch.setattr(volant.fledge.kernel.toolchain, "run", run)
     return have
 
 

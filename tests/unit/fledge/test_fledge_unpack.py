@@ -21,8 +21,8 @@ import pytest
 import zstandard
 
 import volant
-from volant.fledge.layer import LAYER_TYPES
-from volant.fledge.unpack import unpack_layers
+from volant.fledge.layers.layer import LAYER_TYPES
+from volant.fledge.layers.unpack import unpack_layers
 
 from .layer_files import (
     EPOCH_S,
@@ -453,8 +453,8 @@ import asyncio, base64, json, sys
 from pathlib import Path
 import msgspec
 sys.path.insert(0, sys.argv[1])
-from volant.fledge.layer import LayerBlob
-from volant.fledge.unpack import UnpackLimits, unpack_layers
+from volant.fledge.layers.layer import LayerBlob
+from volant.fledge.layers.unpack import UnpackLimits, unpack_layers
 root = Path(sys.argv[2])
 blobs = msgspec.json.decode(Path(sys.argv[3]).read_bytes(), type=list[LayerBlob], dec_hook=lambda kind, value: kind(value))
 asyncio.run(unpack_layers(blobs, root, UnpackLimits(), epoch_s=1704067200))

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import msgspec
 
 from volant.core.errors import DiskFull
-from volant.fledge.mapping import resolve_in_root
+from volant.fledge.recipe.mapping import resolve_in_root
 
 ENTRIES_MAX = 5_000_000
 DEPTH_MAX = 128

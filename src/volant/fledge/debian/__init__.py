@@ -1,0 +1,1 @@
+"""Debian packages: found through apt, locked, kept by digest, installed by mmdebstrap."""

@@ -1,0 +1,1 @@
+"""Dockerfiles, built by buildah out of the host's sight."""

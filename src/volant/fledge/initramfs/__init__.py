@@ -1,0 +1,1 @@
+"""A whole guest in one cpio archive."""

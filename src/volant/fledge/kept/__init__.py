@@ -1,0 +1,1 @@
+"""Artifacts once they are built: published, examined, compared, sent, removed."""

@@ -1,0 +1,1 @@
+"""The guest's kernel and the initramfs that boots it."""

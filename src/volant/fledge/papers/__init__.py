@@ -1,0 +1,1 @@
+"""What is in an artifact and how it came to be."""

@@ -1,0 +1,1 @@
+"""What people write for fledge, read and checked."""

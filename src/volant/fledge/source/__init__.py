@@ -1,0 +1,1 @@
+"""Where content comes from: each kind known by its digests before it is unpacked."""
