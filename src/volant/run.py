@@ -22,6 +22,9 @@ _PASSED_ON = (
     "PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "http_proxy", "https_proxy", "no_proxy",
 )  # fmt: skip
 
+_FAKEROOT = ("FAKEROOTKEY", "FAKED_MODE", "FAKEROOT_FD_BASE", "LD_PRELOAD", "LD_LIBRARY_PATH")
+"""What makes a program see the owners that fakeroot pretends, and tell it of files that it removes."""
+
 
 class Completed(msgspec.Struct, frozen=True):
     exit_status: int
@@ -35,7 +38,8 @@ class Completed(msgspec.Struct, frozen=True):
 
 def build_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """A built environment, not an inherited one: the few variables that tools need, then ``extra``."""
-    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    passed_on = (*_PASSED_ON, *_FAKEROOT) if "FAKEROOTKEY" in os.environ else _PASSED_ON
+    environment = {name: os.environ[name] for name in passed_on if name in os.environ}
     # A root shell by plain `su` lacks the directories where mkfs and nft lie.
     environment["PATH"] = ":".join(filter(None, (environment.get("PATH"), SYSTEM_PATH)))
     environment["LC_ALL"] = "C.UTF-8"

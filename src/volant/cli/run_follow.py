@@ -51,7 +51,7 @@ class Foreground:
         self._name = vm.name
         if self._signal:
             self._ask_stop()  # it came while the VM was being made
-        output = _Output(self._client, vm.name)
+        output = _Output(self._client, vm.name, on_deaf=self._ask_stop)
         threading.Thread(target=output.follow, name="output", daemon=True).start()
         out_of_time = False
         try:
@@ -125,19 +125,25 @@ def _heard() -> list[signal.Signals]:
 
 
 class _Output:
-    """Each line of the log once, from whoever comes with it first: the follower, or ``finish`` at the end."""
+    """Each line of the log once, from whoever comes with it first: the follower, or ``finish`` at the end.
 
-    def __init__(self, client: Client, name: str) -> None:
+    ``on_deaf`` is called when nobody reads any more what is printed.
+    """
+
+    def __init__(self, client: Client, name: str, on_deaf: Callable[[], None]) -> None:
         self._client = client
         self._name = name
+        self._on_deaf = on_deaf
         self._printing = threading.Lock()
         self._last_seq = 0
 
     def follow(self) -> None:
-        with contextlib.suppress(
-            VolantError, BrokenPipeError, ValueError
-        ):  # ``finish`` prints the rest, or fails where it is heard
+        try:
             self._print(self._client.vms.logs(self._name, follow=True))
+        except VolantError:
+            return  # ``finish`` prints the rest, or says what is wrong
+        except BrokenPipeError:
+            self._on_deaf()
 
     def finish(self) -> None:
         """Print what the follower has not come to yet."""

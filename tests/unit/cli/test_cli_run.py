@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 
-from volant.cli import fledge_build
+from volant.cli import fledge_build, run_follow
 from volant.cli.lazy import Entry
 from volant.cli.run_follow import read_exit_code
 from volant.cli.volar import volar as root
@@ -230,6 +231,23 @@ def test_ctrl_c_stops_it_and_cleans_up(host: Host, volar: Volar, built: Path) ->
     assert ran.code == 130
     assert host.left == ([], ["nginx"])
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_it_is_stopped_when_nobody_reads_it_any_more(
+    host: Host, volar: Volar, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.ends_at_once = False
+    host.lines = [("one", "stdout")]
+    echo = click.echo
+
+    def echo_to_nobody(message: str, err: bool = False, nl: bool = True) -> None:
+        if not err:
+            raise BrokenPipeError
+        echo(message, err=err, nl=nl)
+
+    monkeypatch.setattr(run_follow.click, "echo", echo_to_nobody)
+    volar("run", str(built))
+    assert host.left == ([], ["nginx"])
 
 
 def test_it_is_stopped_when_it_runs_for_too_long(host: Host, volar: Volar, built: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from volant.cli import plugin_transfer
 from volant.core.errors import Untrusted
 from volant.core.plugin_source import FetchProgress
 
@@ -42,6 +43,13 @@ def test_a_registry_is_named_and_what_is_fetched_is_told(asked: list[tuple[str, 
     again = volar("plugins", "install", OCI)
     assert (again.out, again.err) == ("plugin web 1.0 was installed already (0 files, 0 fetched)\n", "")
     assert asked == [(OCI, ""), (OCI, "")]
+
+
+def test_a_terminal_gets_bars(asked: list[tuple[str, str]], volar: Volar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin_transfer.sys.stderr, "isatty", lambda: True)
+    ran = volar("plugins", "install", OCI)
+    assert (ran.code, ran.out) == (0, "plugin web 1.0 is installed (0 files, 2 fetched)\n")
+    assert "fetching rootfs (" not in ran.err
 
 
 def test_the_web_is_named_with_its_checksum(asked: list[tuple[str, str]], volar: Volar) -> None:

@@ -54,6 +54,6 @@ def make_kernel_package(directory: Path, deb: Path) -> None:
     }
     for name, needs in depends.items():
         (modules / f"drivers/{name}.ko").write_bytes(make_module(f"depends={needs}\0name={name}\0".encode()))
-    builtin = ("virtio_mmio", "virtio_pci", "virtio_console", "virtio_blk", "virtio_net", "ext4", "overlay")
+    builtin = ("virtio_mmio", "virtio_pci", "virtio_console", "virtio_blk", "virtio_net", "ext4", "overlay", "squashfs")
     (modules.parent / "modules.builtin").write_text("".join(f"kernel/drivers/{name}.ko\n" for name in builtin))
     subprocess.run(["dpkg-deb", "--root-owner-group", "-Zgzip", "-b", directory, deb], check=True, capture_output=True)

@@ -9,7 +9,6 @@ import os
 import stat
 import struct
 import subprocess
-import sys
 import tarfile
 import tempfile
 import threading
@@ -20,7 +19,6 @@ import msgspec
 import pytest
 import zstandard
 
-import volant
 from volant.fledge.layers.layer import LAYER_TYPES
 from volant.fledge.layers.unpack import unpack_layers
 
@@ -37,6 +35,7 @@ from .layer_files import (
     unpack,
     write_blob,
 )  # fmt: skip
+from .nobody import NOBODY, PACKAGES, WHY_NOT, find_python
 from .oci_layouts import make_entry, make_layer
 
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")]
@@ -473,7 +472,6 @@ for directory, directories, files in os.walk(os.fsencode(root)):
         ]
 print(json.dumps(found, sort_keys=True))
 """
-NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
 
 @pytest.fixture
@@ -484,27 +482,11 @@ def open_directory() -> Iterator[Path]:
         yield Path(directory)
 
 
-def _find_python() -> str | None:
-    """An interpreter of this version that nobody may run: this one may lie in somebody's home."""
-    for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
-        # Not by setpriv itself, which still has root's capabilities when it starts a program.
-        tried = subprocess.run([*NOBODY, "sh", "-c", '"$0" -c "import encodings"', python], capture_output=True, check=False)
-        if tried.returncode == 0:
-            return python
-    return None
-
-
 @pytest.mark.spawns
 def test_under_fakeroot_nobody_makes_the_same_tree_as_root(open_directory: Path) -> None:
-    python = _find_python()
-    packages = [str(Path(module.__file__ or "").parents[1]) for module in (volant, msgspec)]
-    readable = subprocess.run([*NOBODY, "ls", *packages], capture_output=True, check=False).returncode == 0
-    if (
-        python is None
-        or not readable
-        or subprocess.run(["which", "fakeroot", "setpriv"], capture_output=True, check=False).returncode
-    ):
-        pytest.skip("needs fakeroot, setpriv, and an interpreter and packages that anybody may read")
+    python = find_python()
+    if python is None:
+        pytest.skip(WHY_NOT)
     lower = [
         make_entry("bin", kind=DIRECTORY, mode=0o555, uid=3, xattrs={"user.on-directory": b"x"}),
         make_entry(
@@ -526,8 +508,8 @@ def test_under_fakeroot_nobody_makes_the_same_tree_as_root(open_directory: Path)
     def run(root: str, *prefix: str) -> str:
         (open_directory / root).mkdir()
         os.chown(open_directory / root, 65534, 65534)
-        command = [python, open_directory / "unpacker.py", packages[0], open_directory / root, open_directory / "blobs.json"]
-        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": packages[1], "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [python, open_directory / "unpacker.py", PACKAGES[0], open_directory / root, open_directory / "blobs.json"]
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": PACKAGES[1], "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
             [*prefix, *command], capture_output=True, check=False, text=True, env=environment, cwd=open_directory
         )

@@ -20,7 +20,6 @@ PACKAGES = {
 }  # fmt: skip
 """The Debian package that brings each program."""
 
-_FAKEROOT = ("LD_LIBRARY_PATH", "FAKEROOTKEY", "FAKED_MODE", "FAKEROOT_FD_BASE")
 _ROOM_MIN_BYTES = 16 * 1024 * 1024
 
 
@@ -51,7 +50,6 @@ async def run_settled(
             command,
             order,
             env={
-                **{name: os.environ[name] for name in _FAKEROOT if name in os.environ},
                 "LD_PRELOAD": preload,
                 "VOLANT_SETTLE_TREE": str(order.root),
                 "VOLANT_SETTLE_TIME_S": str(max(latest_s, earliest_s)),
