@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from volant.cli.session import Ended
+from volant.cli.signals import deferred_signals
 from volant.core.errors import CommandFailed, HostError
 from volant.run import spawn
 
@@ -34,15 +35,17 @@ def build_image(source: str, *, quiet: bool) -> Iterator[Path]:
 
 def _build(source: str, output: Path, quiet: bool) -> None:
     words: list[str | Path] = [_find_fledge(), "build", *(["--quiet"] if quiet else []), "--output", output, "--", source]
+    process = None
     try:
-        # From where the user stands, and with what they set for fledge and for registries.
-        process = spawn(["env", "--chdir", Path.cwd(), *words], env=os.environ, stderr=sys.stderr.fileno())
+        with deferred_signals():
+            # From where the user stands, and with what they set for fledge and for registries.
+            process = spawn(["env", "--chdir", Path.cwd(), *words], env=os.environ, stderr=sys.stderr.fileno())
+        code = process.wait()
     except CommandFailed as error:
         raise HostError("the program env is not installed", hint="apt-get install coreutils") from error
-    try:
-        code = process.wait()
     except BaseException:
-        _end(process)
+        if process is not None:
+            _end(process)
         raise
     if code == 127:
         raise HostError("fledge is not installed here", hint="install Volant, or build elsewhere and run the directory")

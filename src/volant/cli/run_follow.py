@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from volant.cli.failure import FAILED, print_error, print_volant_error
+from volant.cli.signals import handling_signals, list_heard
 from volant.cli.vm_wait import tell_failure
 from volant.client.client import Client
 from volant.core.errors import NotFound, TimedOut, Unavailable, VolantError
@@ -22,7 +23,6 @@ OUT_OF_TIME = 124
 """As timeout(1) says it."""
 
 STOP_MARGIN_S = 30.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _EXITED = re.compile(r"exited with code (\d{1,3})")
 _KILLED = re.compile(r"ended by signal (\d{1,2})")
 
@@ -39,7 +39,7 @@ class Foreground:
 
     @contextlib.contextmanager
     def stoppable(self) -> Iterator[None]:
-        with _handling_signals(self._on_signal):
+        with handling_signals(self._on_signal):
             yield
 
     def follow(self, vm: VM, timeout_s: float | None) -> int:
@@ -90,7 +90,7 @@ class Foreground:
         return None
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        for each in _heard():
+        for each in list_heard():
             signal.signal(each, signal.default_int_handler)
         self._signal = number
         if self._name:
@@ -100,28 +100,6 @@ class Foreground:
     def _ask_stop(self) -> None:
         with contextlib.suppress(VolantError):  # it has ended, or the watch tells that volantd has
             self._client.vms.stop(self._name)
-
-
-@contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP interrupt as Ctrl-C does, so that what was begun is undone."""
-    with _handling_signals(signal.default_int_handler):
-        yield
-
-
-@contextlib.contextmanager
-def _handling_signals(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in _heard()}
-    try:
-        yield
-    finally:
-        for number, former in before.items():
-            signal.signal(number, former)
-
-
-def _heard() -> list[signal.Signals]:
-    """All but those that somebody wants to be passed over, as nohup does."""
-    return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 class _Output:

@@ -19,7 +19,6 @@ from volant.core.errors import HostError, InvalidInput, NotFound, VolantError
 from volant.core.ids import check_name
 from volant.core.manifest import convert_manifest
 from volant.core.plugin import Plugin, name_by_content
-from volant.core.trust import SignedManifest
 
 RUN_LABEL = "volant.run"
 REMOVE_S = 60.0
@@ -46,7 +45,7 @@ def open_runnable(
         found = _find(client, given, brought, keep=keep, quiet=quiet)
         if command:
             document = _with_command(client.plugins.manifest(found.plugin.name), command)
-            found = _bring(client, _rename(document), None, brought, keep=keep)
+            found = _bring(client, _rename(document), brought, keep=keep)
         _check_ready(found.plugin)
         yield found
 
@@ -80,9 +79,11 @@ def _install(client: Client, path: Path, brought: contextlib.ExitStack, *, keep:
     if same is not None:
         return Runnable(plugin=same, is_brought=False)
     send_files(client, local, quiet=quiet)
+    if local.signed is None:
+        return _bring(client, _rename(local.document), brought, keep=keep)
     # What is signed keeps its name: with another it would be another manifest.
-    document = local.document if local.signed is not None else _rename(local.document)
-    return _bring(client, document, local.signed, brought, keep=keep)
+    plugin, created = client.plugins.install(local.document, local.signed, wait=True)
+    return _own(client, plugin, created, brought, keep=keep)
 
 
 def _find_same(client: Client, document: dict[str, Any]) -> Plugin | None:
@@ -111,11 +112,12 @@ def _with_command(document: dict[str, Any], command: tuple[str, ...]) -> dict[st
     return changed
 
 
-def _bring(
-    client: Client, document: dict[str, Any], signed: SignedManifest | None, brought: contextlib.ExitStack, *, keep: bool
-) -> Runnable:
-    plugin, created = client.plugins.install(document, signed, wait=True)
-    return _own(client, plugin, created, brought, keep=keep)
+def _bring(client: Client, document: dict[str, Any], brought: contextlib.ExitStack, *, keep: bool) -> Runnable:
+    """Install ``document``, whose name nobody else has: it goes again even when it is not known whether it came."""
+    if not keep:
+        brought.callback(_remove, client, document["name"])
+    plugin, _ = client.plugins.install(document, wait=True)
+    return Runnable(plugin=plugin, is_brought=True)
 
 
 def _own(client: Client, plugin: Plugin, created: bool, brought: contextlib.ExitStack, *, keep: bool) -> Runnable:

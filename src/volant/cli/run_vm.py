@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from volant.cli.failure import print_error, print_volant_error
-from volant.cli.run_follow import Foreground, ended_by_signals
+from volant.cli.run_follow import Foreground
 from volant.cli.run_source import RUN_LABEL, make_name, open_runnable
 from volant.cli.session import Ended, Session, complete_plugins, pass_session
+from volant.cli.signals import ended_by_signals
 from volant.cli.vm_create import read_pairs, read_ports
 from volant.cli.vm_wait import Duration
 from volant.client.client import Client
@@ -83,7 +84,8 @@ def run(
     with ended_by_signals(), open_runnable(client, artifact, command, keep=keep, quiet=quiet) as found:
         plugin = found.plugin
         wanted |= {
-            "name": name or make_name(plugin.name), "plugin": plugin.name, "root": "ephemeral", "restart_policy": "never",
+            "name": name or (plugin.name if RUN_LABEL in plugin.meta.labels else make_name(plugin.name)),
+            "plugin": plugin.name, "root": "ephemeral", "restart_policy": "never",
             "auto_suspend_s": 0, "labels": {RUN_LABEL: "yes", BY_LABEL: f"{socket.gethostname()}:{os.getpid()}"},
             # A template of what is gone tomorrow would be for nobody.
             "start": "cold" if found.is_brought else "auto",

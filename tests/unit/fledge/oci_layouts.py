@@ -61,7 +61,8 @@ class LayoutWriter:
         tars = list(layers)
         document = {
             "created": "2020-01-01T00:00:00Z", "architecture": "amd64", "os": "linux", "config": settings or {},
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(tar).hexdigest()}" for tar in tars]}, **config,
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(tar).hexdigest()}" for tar in tars]},
+            "history": [{"created": "2020-01-01T00:00:00Z", "created_by": "a test"} for _ in tars], **config,
         }  # fmt: skip
         manifest = {
             "schemaVersion": 2, "mediaType": MANIFEST, "config": self.add_json(document, CONFIG),

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import msgspec
+
 from volant.artifact.registry.client import RegistryClient
 from volant.artifact.registry.documents import Descriptor
 from volant.artifact.registry.platform import parse_platform
@@ -15,15 +17,16 @@ from volant.artifact.registry.reference import ImageReference, parse_image_refer
 from volant.artifact.registry.resolve import ResolvedImage
 from volant.artifact.registry.settings import SETTINGS_VARIABLE, RegistrySettings, read_registry_settings
 from volant.core.errors import Unavailable
-from volant.fledge.cache import Workspace
+from volant.fledge.cache import Workspace, derive_key
 from volant.fledge.dockerfile.build import DockerfileRequest, check_request
 from volant.fledge.dockerfile.instructions import read_bases
 from volant.fledge.failure import first_error
 from volant.fledge.progress import Step
-from volant.fledge.source.oci import Image, decode_config, make_image
+from volant.fledge.source.oci import Image, decode_config, machine_platform, make_image
 from volant.fledge.workshop import Workshop
 
 BLOB = "blob"
+RESOLVED = "image.json"
 
 
 @asynccontextmanager
@@ -35,12 +38,31 @@ async def open_registry_image(workshop: Workshop, name: str, platform: str) -> A
     """
     reference = parse_image_reference(name)
     async with RegistryClient(load_registry_settings()) as client, AsyncExitStack() as kept:
-        with workshop.progress.step(f"Asking {reference.registry} for {reference.repository}"):
-            resolved = await client.resolve(reference, parse_platform(platform) if platform else None)
+        resolved = await _resolve(workshop, client, reference, platform, kept)
         paths = await _fetch_layers(workshop, client, resolved, kept)
         config = decode_config(resolved.config, str(reference))
         layers = list(zip(resolved.layers, paths, strict=True))
         yield make_image(resolved.digest, layers, config, reference.tag)
+
+
+async def _resolve(
+    workshop: Workshop, client: RegistryClient, reference: ImageReference, platform: str, kept: AsyncExitStack
+) -> ResolvedImage:
+    """What the registry says; of a digest it is asked once, for that says the same for ever."""
+
+    async def ask() -> ResolvedImage:
+        with workshop.progress.step(f"Asking {reference.registry} for {reference.repository}"):
+            return await client.resolve(reference, parse_platform(platform) if platform else None)
+
+    if not reference.digest:
+        return await ask()
+
+    async def fill(target: Path, _workspace: Workspace) -> None:
+        (target / RESOLVED).write_bytes(msgspec.json.encode(await ask()))
+
+    key = derive_key("resolved", reference.name, reference.digest, platform or machine_platform())
+    entry = await kept.enter_async_context(workshop.cache.entry("resolved-images", key, fill))
+    return msgspec.json.decode((entry / RESOLVED).read_bytes(), type=ResolvedImage)
 
 
 def load_registry_settings() -> RegistrySettings:
