@@ -77,3 +77,11 @@ void logs_open(struct stream *stream, const struct json *message)
     write_text(&writer, "}}");
     staged_finish(&reader->staged, &writer);
 }
+
+bool logs_are_drained(void)
+{
+    for (size_t i = 0; i < STREAMS_MAX; i++)
+        if (readers[i].used && (readers[i].staged.length > 0 || logring_has(&readers[i].cursor)))
+            return false;
+    return true;
+}

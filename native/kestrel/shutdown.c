@@ -9,6 +9,7 @@
 #include "control.h"
 #include "exec.h"
 #include "freeze.h"
+#include "logs.h"
 #include "loop.h"
 #include "machine.h"
 #include "workload.h"
@@ -29,7 +30,7 @@ static void on_timer(struct timer *fired)
 {
     (void)fired;
     if (phase == PHASE_DRAIN) {
-        if (uptime_ms() >= drain_until_ms || !channel_is_attached() || (channel_is_drained() && control_is_drained()))
+        if (uptime_ms() >= drain_until_ms || !channel_is_attached() || (channel_is_drained() && control_is_drained() && logs_are_drained()))
             machine_power_off();
         timer_set(&timer, DRAIN_STEP_MS);
     } else {

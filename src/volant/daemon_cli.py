@@ -41,6 +41,7 @@ Every flag is also a setting of volant.toml (data_dir = "...") and a variable (V
 @click.option("--template-disk-mb", type=int, metavar="MIB", help="What templates may take on the disk. [default: 10240]")
 @click.option("--trust-policy", type=click.Choice(["off", "warn", "enforce"]), help="Must plugins be signed? [default: off]")
 @click.option("--trust-keys", metavar="DIR", help="Publishers' public keys. [default: /etc/volant/trust.d]")
+@click.option("--registries", metavar="FILE", help="Mirrors, and registries without TLS. [default: none]")
 @click.option("--stop-vms-on-exit", is_flag=True, default=None, help="End all VMs when volantd ends; else they go on.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: info]")
 @click.option("--log-format", type=click.Choice(["auto", "console", "json"]), help="[default: auto]")

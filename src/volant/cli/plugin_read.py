@@ -12,6 +12,7 @@ from volant.cli.output import format_option, print_document, print_fields, print
 from volant.cli.session import Ended, Session, complete_plugins, pass_session
 from volant.core.errors import VolantError
 from volant.core.plugin import Plugin
+from volant.core.plugin_source import SOURCE_LABEL
 from volant.core.resource import to_wire
 
 
@@ -99,6 +100,8 @@ def _describe(plugin: Plugin) -> Iterable[tuple[str, str]]:
         yield "Health", manifest.health_check.endpoint
     if KERNEL_LABEL in plugin.meta.labels:
         yield "Kernel", plugin.meta.labels[KERNEL_LABEL]
+    if SOURCE_LABEL in plugin.meta.labels:
+        yield "Source", plugin.meta.labels[SOURCE_LABEL]
     yield "Signed", _describe_trust(plugin)
     yield "Template", "with a workload that is ready" if manifest.start.template == "ready" else "booted"
     if plugin.wanted_pool:

@@ -21,6 +21,7 @@ INTERRUPTED = 130
     entries={
         "doctor": Entry("volant.cli.doctor:doctor", "Check the host: what works, and what to do about the rest."),
         "plugins": Entry("volant.cli.plugins:plugins", "Install, list, show and remove plugins."),
+        "run": Entry("volant.cli.run_vm:run", "Boot an artifact or an image once, in the foreground."),
         "vms": Entry("volant.cli.vms:vms", "Create VMs, and do everything else with them."),
         "snapshots": Entry("volant.cli.snapshots:snapshots", "Keep what a VM is at one moment, and go back to it."),
         "templates": Entry("volant.cli.templates:templates", "Look after what VMs start from without a boot."),

@@ -41,13 +41,19 @@ class LogCollector:
         self._sink = sink
         self._clock = link.clock
         self._budget = TokenBucket(link.clock, rate_per_s=bytes_per_s, burst=burst_bytes)
+        self.taken_at = float("-inf")
+        """When the last lines were stored, in the clock's monotonic seconds."""
+        self.is_idle = True
+        """Nothing that has arrived waits to be stored."""
         self.problem = ""
         """What kept it from collecting the last time, "" while it collects."""
 
     async def run(self) -> None:
         """Task body; ends only by cancellation. A problem of the guest or of the disk is kept in ``problem`` and retried."""
         while True:
+            self.is_idle = True
             await self._link.wait_for(lambda state: state.connected and state.workload is not None, None)
+            self.is_idle = False
             try:
                 await self._collect()
                 self.problem = "the guest's agent ended the log"
@@ -61,4 +67,5 @@ class LogCollector:
             self.problem = ""
             async for records in log:
                 await self._sink.append(records)
+                self.taken_at = self._clock.monotonic()
                 await self._budget.pay(sum(LOG_HEAD_BYTES + len(record.data) for record in records))

@@ -23,6 +23,8 @@ log = structlog.get_logger()
 
 BUG_PAUSE_S = 1.0
 CLOCK_RETRY_S = 0.2
+LAST_WORDS_S = 2.0
+QUIET_S = 0.1
 
 
 class HostHealth(msgspec.Struct, frozen=True):
@@ -150,8 +152,23 @@ class Run:
     async def _tend_once(self) -> None:
         async with asyncio.TaskGroup() as group:
             tending = group.create_task(self._talk_when_allowed())
-            self.ending = await self.instance.wait_ended()
+            ending = await self.instance.wait_ended()
+            await self._take_last_words()
+            self.ending = ending
             tending.cancel()
+
+    async def _take_last_words(self) -> None:
+        """Let the collector store what the guest wrote before it ended, which is on its way to us.
+
+        The connection of a process that has gone is closed behind it. One that only stopped leaves it open, and there is nothing
+        more when nothing has come for a while.
+        """
+        began = self._clock.monotonic()
+        while (now := self._clock.monotonic()) - began < LAST_WORDS_S:
+            is_quiet = now - max(self._collector.taken_at, began) >= QUIET_S
+            if is_quiet or (not self.agent.connected and self._collector.is_idle):
+                return
+            await self._clock.sleep(QUIET_S / 10)
 
     async def _talk_when_allowed(self) -> None:
         if not self.instance.machine.has_agent:
