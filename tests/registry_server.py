@@ -22,9 +22,22 @@ def find_port() -> int:
         return port
 
 
+class RegistryServer:
+    """``host`` is ``127.0.0.1:PORT``."""
+
+    def __init__(self, host: str, storage: Path) -> None:
+        self.host = host
+        self._storage = storage
+
+    def blob(self, digest: str) -> Path:
+        """The file in which it keeps a blob."""
+        name = digest.removeprefix("sha256:")
+        return self._storage / "docker/registry/v2/blobs/sha256" / name[:2] / name / "data"
+
+
 @contextmanager
-def serve_registry(directory: Path, port: int | None = None) -> Iterator[str]:
-    """``127.0.0.1:PORT`` of a registry that keeps its blobs in ``directory``."""
+def serve_registry(directory: Path, port: int | None = None) -> Iterator[RegistryServer]:
+    """A registry that keeps what it has in ``directory``, and blobs can be deleted from."""
     port = port or find_port()
     directory.mkdir(exist_ok=True)
     config = directory / "config.json"  # JSON is YAML
@@ -32,7 +45,7 @@ def serve_registry(directory: Path, port: int | None = None) -> Iterator[str]:
         json.dumps(
             {
                 "version": "0.1", "log": {"level": "error"}, "http": {"addr": f"127.0.0.1:{port}"},
-                "storage": {"filesystem": {"rootdirectory": str(directory / "blobs")}},
+                "storage": {"filesystem": {"rootdirectory": str(directory / "storage")}, "delete": {"enabled": True}},
             }
         )
     )  # fmt: skip
@@ -45,7 +58,7 @@ def serve_registry(directory: Path, port: int | None = None) -> Iterator[str]:
             assert process.poll() is None, "docker-registry ended"
             assert time.monotonic() < deadline, "docker-registry does not answer"
             time.sleep(0.05)
-        yield f"127.0.0.1:{port}"
+        yield RegistryServer(f"127.0.0.1:{port}", directory / "storage")
     finally:
         process.kill()
         process.wait()

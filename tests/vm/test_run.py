@@ -133,3 +133,10 @@ def test_what_a_killed_volar_leaves_is_found_by_its_label(fresh: Daemon, nginx: 
     assert len(left) == 1 and left == names(fresh)[0]
     fresh.volar("vms", "delete", *left)
     fresh.volar("plugins", "remove", *names(fresh)[1])
+
+
+def test_not_a_line_of_what_a_workload_said_is_lost_when_it_ends(fresh: Daemon, nginx: Path) -> None:
+    # More than a reader's window, at the very end of the guest's life.
+    done = fresh.volar("run", str(nginx), "--", "sh", "-c", "seq 1 20000; exit 5", check=False, timeout_s=READY_S)
+    assert done.returncode == 5
+    assert done.stdout.decode().splitlines() == [str(number) for number in range(1, 20001)]

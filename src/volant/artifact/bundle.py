@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from volant.artifact.disk import explain_disk, finish
 from volant.artifact.registry.documents import OCI_MANIFEST, Descriptor, describe_bytes
-from volant.artifact.registry.partial import explain_disk, finish
 from volant.artifact.registry.plugin import (
     DOCUMENT_NAMES,
     MANIFEST_NAME,
@@ -30,6 +30,7 @@ from volant.artifact.registry.plugin import (
     write_bundle_manifest,
 )
 from volant.core.errors import ChecksumMismatch, HostError, InUse, InvalidInput, NotFound, Unavailable, VolantError
+from volant.core.failure import first_error
 from volant.core.ids import Digest
 from volant.core.manifest import MANIFEST_MAX_BYTES, Manifest, read_manifest
 
@@ -80,7 +81,7 @@ async def push_bundle(
             for descriptor, source in sources.values():
                 group.create_task(client.push_blob(reference, descriptor, source, report=progress))
     except ExceptionGroup as errors:
-        raise _first_error(errors) from errors
+        raise first_error(errors) from errors
     return await client.push_manifest(reference, document, OCI_MANIFEST)
 
 
@@ -121,7 +122,7 @@ async def pull_bundle(
                         client.fetch_blob(reference, file.descriptor, staging / file.name, partials=staging, report=progress)
                     )
         except ExceptionGroup as errors:
-            error = _first_error(errors)
+            error = first_error(errors)
             if isinstance(error, VolantError) and not isinstance(error, Unavailable):
                 await asyncio.to_thread(shutil.rmtree, staging)
             raise error from errors
@@ -221,8 +222,3 @@ async def _lock_directory(directory: Path) -> AsyncIterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _first_error(errors: ExceptionGroup[Exception]) -> Exception:
-    first = errors.exceptions[0]
-    return _first_error(first) if isinstance(first, ExceptionGroup) else first

@@ -15,6 +15,7 @@ from volant.artifact.registry.reference import PLUGIN_SCHEME
 from volant.artifact.registry.settings import RegistrySettings
 from volant.artifact.store import ArtifactStore
 from volant.core.errors import InvalidInput, TimedOut
+from volant.core.failure import first_error
 from volant.core.ids import Digest, check_digest
 from volant.core.manifest import convert_manifest
 from volant.core.plugin import wanted_artifacts
@@ -74,8 +75,6 @@ class PluginFetch:
                 for file in {file.digest: file for file in files}.values():
                     group.create_task(self._fetch_one(file, report))
         except ExceptionGroup as errors:
-            from volant.artifact.registry.layout import first_error  # loaded by whatever failed
-
             raise first_error(errors) from errors
 
     async def _fetch_one(self, file: RemoteFile, report: Report) -> None:

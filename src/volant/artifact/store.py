@@ -14,13 +14,13 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
+from volant.artifact.disk import explain_disk, finish
 from volant.artifact.holds import Holds, hex_of
-from volant.core.errors import ChecksumMismatch, DiskFull, HostError, NotFound, TooLarge
+from volant.core.errors import ChecksumMismatch, NotFound, TooLarge
 from volant.core.ids import Digest, check_digest
 
 MAX_BYTES = 64 * 1024**3
@@ -64,7 +64,7 @@ class ArtifactStore:
 
     async def prepare(self) -> None:
         """Make the directories and remove what interrupted uploads left, of any program. Before anything else."""
-        with _explain(self._root):
+        with explain_disk(self._root):
             await asyncio.to_thread(self._prepare)
 
     async def put(self, content: AsyncIterator[bytes], digest: Digest, max_bytes: int = MAX_BYTES) -> int:
@@ -77,18 +77,18 @@ class ArtifactStore:
         path = self._path(digest)
         arriving = self._root / ARRIVING / secrets.token_hex(16)
         self._before("create")
-        with _explain(arriving), self._holds.keep_all():
+        with explain_disk(arriving), self._holds.keep_all():
             descriptor = _open_arriving(arriving, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
             size, found = await self._write(content, descriptor, arriving, max_bytes)
             if found != digest:
                 raise ChecksumMismatch(f"{size} bytes came for {digest}, and they are {found}", hint="send the file again")
             if not await self._is_whole(digest):
-                with _explain(path):
+                with explain_disk(path):
                     self._before("sync")
-                    await _finish_in_thread(_make_lasting, descriptor)
+                    await finish(asyncio.to_thread(_make_lasting, descriptor))
                     self._before("rename")
-                    stamp = await _finish_in_thread(_publish, descriptor, arriving, path)
+                    stamp = await finish(asyncio.to_thread(_publish, descriptor, arriving, path))
                 self._verdicts[digest] = (stamp, True)
         finally:
             arriving.unlink(missing_ok=True)
@@ -101,7 +101,7 @@ class ArtifactStore:
     def size(self, digest: Digest) -> int | None:
         """Bytes, or ``None`` when it is not here. One known to be damaged counts as not here, so that it is sent again."""
         path = self._path(digest)
-        with _explain(path):
+        with explain_disk(path):
             try:
                 stamp = _stamp(path.stat())
             except FileNotFoundError:
@@ -117,7 +117,7 @@ class ArtifactStore:
     def open(self, digest: Digest) -> int:
         """A descriptor of the caller's for reading, not inherited by programs that are started. Raises NotFound."""
         path = self._path(digest)
-        with _explain(path):
+        with explain_disk(path):
             try:
                 return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             except FileNotFoundError as error:
@@ -131,7 +131,7 @@ class ArtifactStore:
         """
         path = self._path(digest)
         async with self._verifying.setdefault(digest, asyncio.Lock()):
-            with _explain(path):
+            with explain_disk(path):
                 try:
                     stamp = _stamp(path.stat())
                     known = self._verdicts.get(digest)
@@ -145,7 +145,7 @@ class ArtifactStore:
 
     async def list(self) -> dict[Digest, int]:
         """Every artifact here with its size in bytes."""
-        with _explain(self._root):
+        with explain_disk(self._root):
             return await asyncio.to_thread(lambda: {digest: found.st_size for digest, found in self._walk()})
 
     async def take(self, path: Path, digest: Digest) -> None:
@@ -157,12 +157,12 @@ class ArtifactStore:
         if await self._is_whole(digest):
             return
         arriving = self._root / ARRIVING / secrets.token_hex(16)
-        with _explain(arriving):
+        with explain_disk(arriving):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             # Locked before it can be seen among what arrives.
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            with _explain(arriving):
+            with explain_disk(arriving):
                 try:
                     await asyncio.to_thread(path.rename, arriving)
                 except OSError as error:
@@ -170,8 +170,8 @@ class ArtifactStore:
                         raise
                     await self.put(_read_pieces(path), digest)
                     return
-                await _finish_in_thread(_make_lasting, descriptor)
-                stamp = await _finish_in_thread(_publish, descriptor, arriving, self._path(digest))
+                await finish(asyncio.to_thread(_make_lasting, descriptor))
+                stamp = await finish(asyncio.to_thread(_publish, descriptor, arriving, self._path(digest)))
             self._verdicts[digest] = (stamp, True)
         finally:
             arriving.unlink(missing_ok=True)
@@ -179,33 +179,33 @@ class ArtifactStore:
 
     async def hold(self, *digests: Digest, owner: str | None = None) -> None:
         """Nobody else removes these from now on, whether they are here yet or not."""
-        with _explain(self._root):
+        with explain_disk(self._root):
             await asyncio.to_thread(self._holds.add, owner or self._owner, digests)
 
     async def release(self, *digests: Digest, owner: str | None = None) -> None:
         """Undo ``hold``; the files stay until a sweep."""
-        with _explain(self._root):
+        with explain_disk(self._root):
             await asyncio.to_thread(self._holds.drop, owner or self._owner, digests)
 
     async def release_all(self, owner: str) -> None:
         """Undo all that ``owner`` holds. Does nothing when that is nothing."""
-        with _explain(self._root):
+        with explain_disk(self._root):
             await asyncio.to_thread(self._holds.drop_all, owner)
 
     async def list_owners(self) -> set[str]:
         """Who holds anything."""
-        with _explain(self._root):
+        with explain_disk(self._root):
             return await asyncio.to_thread(self._holds.owners)
 
     async def held(self) -> dict[Digest, set[str]]:
         """What is held, and by whom."""
-        with _explain(self._root):
+        with explain_disk(self._root):
             return await asyncio.to_thread(self._holds.read)
 
     async def remove(self, digest: Digest) -> None:
         """Give up the owner's hold, and the file unless another holds it. Who has it open keeps it."""
         await self.release(digest)
-        with _explain(self._path(digest)):
+        with explain_disk(self._path(digest)):
             await asyncio.to_thread(self._remove_unheld, {digest})
 
     async def sweep(self, keep: AbstractSet[Digest], unused_since: float) -> set[Digest]:
@@ -214,7 +214,7 @@ class ArtifactStore:
         What came after ``unused_since`` (seconds since 1970) stays: an upload comes before the plugin that names it, so the
         newest are nobody's for a while.
         """
-        with _explain(self._root):
+        with explain_disk(self._root):
             return await asyncio.to_thread(self._sweep, keep, unused_since)
 
     def _sweep(self, keep: AbstractSet[Digest], unused_since: float) -> set[Digest]:
@@ -277,20 +277,10 @@ class ArtifactStore:
         return size, Digest(f"sha256:{hasher.hexdigest()}")
 
     async def _flush(self, flush: Callable[[bytes], None], batch: bytearray, path: Path) -> None:
-        with _explain(path):
+        with explain_disk(path):
             self._before("write")
-            await _finish_in_thread(flush, bytes(batch))
+            await finish(asyncio.to_thread(flush, bytes(batch)))
         batch.clear()
-
-
-async def _finish_in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Like ``asyncio.to_thread``, but when cancelled wait for the thread: what it uses is about to be closed."""
-    working = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
-    try:
-        return await asyncio.shield(working)
-    except asyncio.CancelledError:
-        await asyncio.wait([working])
-        raise
 
 
 def _open_arriving(path: Path, flags: int) -> int:
@@ -356,18 +346,3 @@ def _stamp(found: os.stat_result) -> _Stamp:
 
 def _not_found(digest: Digest) -> NotFound:
     return NotFound(f"artifact {digest} is not here", hint="install the plugin that names it again")
-
-
-@contextmanager
-def _explain(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            directory = next(parent for parent in path.parents if parent.exists())
-            found = os.statvfs(directory)
-            raise DiskFull(
-                f"no room for {path}: {found.f_bavail * found.f_frsize // 1024**2} MiB are free",
-                hint=f"free some space on the file system of {directory}",
-            ) from error
-        raise HostError(f"{path}: {error.strerror}") from error

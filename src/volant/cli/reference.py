@@ -28,9 +28,10 @@ Made from the program's own help by `python -m volant.cli.reference`; a test kee
 | 3 | not found |
 | 4 | conflict: the name is taken, it is in use, it changed meanwhile |
 
-`volar vms exec` and `volar run` end with the program's own exit code, or with 128 and the number of the signal that ended it. Errors go to
-stderr, one line `volar: …` and, where there is something to do, one line `hint: …`. `--json` prints one document on stdout,
-a resource or `{"items": [...]}`, and nothing else; what goes on (`logs`, `events -f`) prints one document a line.
+`volar vms exec` and `volar run` end with the program's own exit code, or with 128 and the number of the signal that ended
+it. Errors go to stderr, one line `volar: …` and, where there is something to do, one line `hint: …`. `--json` prints one
+document on stdout, a resource or `{"items": [...]}`, and nothing else; what goes on (`logs`, `events -f`) prints one
+document a line.
 
 Completion of commands, options and names: `eval "$(_VOLAR_COMPLETE=bash_source volar)"` in `~/.bashrc`,
 `eval "$(_VOLAR_COMPLETE=zsh_source volar)"` in `~/.zshrc`, `_VOLAR_COMPLETE=fish_source volar | source` for fish.

@@ -11,13 +11,13 @@ import msgspec
 
 from volant import __version__
 from volant.artifact.images import ImageFile, ImageRecord
+from volant.core.failure import first_error
 from volant.core.ids import Digest
 from volant.core.manifest import Boot, Manifest, Media, RootFilesystem
 from volant.fledge.build_record import BUILD_RECORD, MANIFEST, BuildRecord
 from volant.fledge.content import FileRecord, record_bytes, record_file
 from volant.fledge.describe import describe_plugin, write_manifest
 from volant.fledge.diskless import Diskless, choose_initramfs, open_diskless
-from volant.fledge.failure import first_error
 from volant.fledge.initramfs.make import BOOT_FILESYSTEM
 from volant.fledge.kept.contents import FILE as CONTENTS
 from volant.fledge.kept.publish import NOTES, publish

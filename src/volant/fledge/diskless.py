@@ -25,7 +25,7 @@ from volant.fledge.initramfs.make import (
 )
 from volant.fledge.kept.contents import FILE as CONTENTS
 from volant.fledge.kernel.boot import BootFiles
-from volant.fledge.prepared import check_privilege, prepare_tree, read_packages
+from volant.fledge.prepared import check_privilege, list_contents, prepare_tree, read_packages
 from volant.fledge.recipe.mapping import Mapping, digest_mappings
 from volant.fledge.recipe.record import InitramfsSection, Recipe
 from volant.fledge.recipe.rules import read_resources
@@ -111,7 +111,8 @@ async def open_diskless(
 
         async def make(target: Path, workspace: Workspace) -> None:
             check_privilege()
-            prepared = await prepare_tree(workshop, material, mappings, target, workspace)
+            prepared = await prepare_tree(workshop, material, mappings, workspace)
+            await list_contents(workshop, prepared.tree, target)
             path = workspace.path / file
             with workshop.progress.step(f"Writing {file}") as step:
                 made = await make_initramfs(request, prepared.tree, path, boot=boot.initramfs, busybox=busybox)

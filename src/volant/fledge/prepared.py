@@ -30,10 +30,8 @@ class Prepared(msgspec.Struct, frozen=True):
     tools: dict[str, str]
 
 
-async def prepare_tree(
-    workshop: Workshop, material: Material, mappings: tuple[Mapping, ...], target: Path, workspace: Workspace
-) -> Prepared:
-    """Make the tree in ``workspace``, and write what lies in it into ``target``: ``packages.json`` and the listing.
+async def prepare_tree(workshop: Workshop, material: Material, mappings: tuple[Mapping, ...], workspace: Workspace) -> Prepared:
+    """Make the tree in ``workspace``.
 
     Raises:
         VolantError: the source cannot be unpacked, or a mapping does not fit into it.
@@ -45,13 +43,21 @@ async def prepare_tree(
     await asyncio.to_thread(apply_mappings, mappings, tree)
     limit_ns = began_ns - 10**9 if material.limit_s is None else material.limit_s * 10**9
     newest_s = await asyncio.to_thread(settle_tree, tree, limit_ns, material.settled_s)
+    return Prepared(tree, newest_s, tools)
+
+
+async def list_contents(workshop: Workshop, tree: Path, target: Path) -> None:
+    """Write what lies in ``tree`` into the directory ``target``: ``packages.json`` and the listing. It changes nothing.
+
+    Raises:
+        VolantError: a database of packages cannot be read for want of a program, or there is no room.
+    """
     with workshop.progress.step("Listing what lies in it"):
         scan = await scan_tree(tree)
         await asyncio.to_thread(write_contents, tree, target / CONTENTS)
     for note in scan.notes:
         workshop.progress.note(note)
     (target / PACKAGES).write_bytes(msgspec.json.encode(scan))
-    return Prepared(tree, newest_s, tools)
 
 
 def read_packages(entry: Path) -> Scan:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import msgspec
 
+from volant.core.failure import first_error
 from volant.core.ids import Digest
 from volant.fledge.cache import Workspace, derive_key
 from volant.fledge.content import FileRecord, record_file
 from volant.fledge.filesystems.choice import REPEATABLE, FilesystemChoice, check_choice
 from volant.fledge.filesystems.make import make_filesystem, read_tool_version
 from volant.fledge.kept.contents import FILE as CONTENTS
-from volant.fledge.prepared import check_privilege, prepare_tree, read_packages
+from volant.fledge.prepared import Prepared, check_privilege, list_contents, prepare_tree, read_packages
 from volant.fledge.recipe.mapping import Mapping, digest_mappings
 from volant.fledge.recipe.record import FilesystemSection
 from volant.fledge.sbom.scan import Scan
@@ -75,8 +76,17 @@ async def open_root(
 
     async def make(target: Path, workspace: Workspace) -> None:
         check_privilege()
-        prepared = await prepare_tree(workshop, material, mappings, target, workspace)
+        prepared = await prepare_tree(workshop, material, mappings, workspace)
         path = workspace.path / f"rootfs.{choice.type}"
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(list_contents(workshop, prepared.tree, target))
+                writing = group.create_task(write(prepared, path, workspace))
+        except ExceptionGroup as errors:
+            raise first_error(errors) from errors
+        (target / RECORD).write_bytes(msgspec.json.encode(writing.result()))
+
+    async def write(prepared: Prepared, path: Path, workspace: Workspace) -> RootRecord:
         with workshop.progress.step(f"Writing {path.name}") as step:
             await make_filesystem(
                 choice, prepared.tree, path, identity=key, newest_s=prepared.newest_s, lock_fd=workspace.lock_fd
@@ -84,7 +94,7 @@ async def open_root(
             record = RootRecord(await asyncio.to_thread(record_file, path), {**prepared.tools, "mkfs": mkfs})
             step.count(record.rootfs.size)
             await workshop.keep_made(path, record.rootfs)
-        (target / RECORD).write_bytes(msgspec.json.encode(record))
+        return record
 
     def is_whole(entry: Path) -> bool:
         return workshop.store.has(Digest(f"sha256:{_read(entry).rootfs.sha256}"))

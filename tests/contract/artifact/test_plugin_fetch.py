@@ -9,9 +9,6 @@ import http.server
 import itertools
 import json
 import os
-import shutil
-import signal
-import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,6 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from tests.registry_server import HAS_REGISTRY, RegistryServer, serve_registry
 
 from volant.api.app import build_app
 from volant.api.listen import bind_socket
@@ -55,7 +53,6 @@ from volant.core.ids import Digest
 from volant.core.plugin_source import SOURCE_LABEL, FetchProgress
 from volant.daemon import ControlPlane
 from volant.host import open_hands
-from volant.run import spawn
 from volant.store.sqlite import open_store
 
 START_TIMEOUT_S = 20.0
@@ -148,60 +145,24 @@ async def open_volantd(config: Config) -> AsyncIterator[Volantd]:
 # From a registry
 
 
-class Registry:
-    def __init__(self, host: str, storage: Path) -> None:
-        self.host = host
-        self._storage = storage
-
-    async def push(self, directory: Path, name: str = "plugins/web:1.0") -> Digest:
-        async with RegistryClient(credentials=CredentialStore({"HOME": "/nonexistent"})) as client:
-            return await push_bundle(directory, parse_plugin_reference(f"oci://{self.host}/{name}"), client)
-
-    def blob(self, digest: str) -> Path:
-        name = digest.removeprefix("sha256:")
-        return self._storage / "docker/registry/v2/blobs/sha256" / name[:2] / name / "data"
+async def push(server: RegistryServer, directory: Path, name: str = "plugins/web:1.0") -> Digest:
+    async with RegistryClient(credentials=CredentialStore({"HOME": "/nonexistent"})) as client:
+        return await push_bundle(directory, parse_plugin_reference(f"oci://{server.host}/{name}"), client)
 
 
 @pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
-    if shutil.which("docker-registry") is None:
+def registry(tmp_path: Path) -> Iterator[RegistryServer]:
+    if not HAS_REGISTRY:
         pytest.skip("needs Debian's docker-registry")
-    storage = tmp_path / "registry"
-    storage.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    file = tmp_path / "registry.json"  # JSON is YAML
-    file.write_text(
-        json.dumps(
-            {
-                "version": "0.1", "log": {"level": "error"}, "http": {"addr": f"127.0.0.1:{port}"},
-                "storage": {"filesystem": {"rootdirectory": str(storage)}},
-            }
-        )
-    )  # fmt: skip
-    process = spawn(["docker-registry", "serve", file])
-    try:
-        async with asyncio.timeout(START_TIMEOUT_S):
-            while True:
-                assert process.poll() is None, "docker-registry ended"
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                    break
-                except ConnectionRefusedError:
-                    await asyncio.sleep(0.05)
-        writer.close()
-        yield Registry(f"127.0.0.1:{port}", storage)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        await asyncio.to_thread(process.wait)
+    with serve_registry(tmp_path / "registry") as server:
+        yield server
 
 
 async def test_a_plugin_of_a_registry_is_installed_and_says_where_it_is_from(
-    registry: Registry, volantd: Volantd, tmp_path: Path
+    registry: RegistryServer, volantd: Volantd, tmp_path: Path
 ) -> None:
     make_plugin(tmp_path / "built", os.urandom(3 * MIB + 17))
-    digest = await registry.push(tmp_path / "built")
+    digest = await push(registry, tmp_path / "built")
     told: list[FetchProgress] = []
 
     plugin, created = await volantd.install(f"oci://{registry.host}/plugins/web:1.0", on_progress=told.append)
@@ -216,20 +177,22 @@ async def test_a_plugin_of_a_registry_is_installed_and_says_where_it_is_from(
     assert (again.uid, created, told) == (plugin.uid, False, [])
 
 
-async def test_what_is_stored_is_not_fetched(registry: Registry, volantd: Volantd, tmp_path: Path) -> None:
+async def test_what_is_stored_is_not_fetched(registry: RegistryServer, volantd: Volantd, tmp_path: Path) -> None:
     make_plugin(tmp_path / "one", b"one" * 1000)
     make_plugin(tmp_path / "two", b"two" * 1000, name="two")
-    await registry.push(tmp_path / "one")
-    await registry.push(tmp_path / "two", "plugins/two:1.0")
+    await push(registry, tmp_path / "one")
+    await push(registry, tmp_path / "two", "plugins/two:1.0")
     await volantd.install(f"oci://{registry.host}/plugins/web:1.0")
     told: list[FetchProgress] = []
     await volantd.install(f"oci://{registry.host}/plugins/two:1.0", on_progress=told.append)
     assert {progress.file for progress in told} == {"rootfs"}
 
 
-async def test_a_plain_request_is_answered_when_it_is_installed(registry: Registry, volantd: Volantd, tmp_path: Path) -> None:
+async def test_a_plain_request_is_answered_when_it_is_installed(
+    registry: RegistryServer, volantd: Volantd, tmp_path: Path
+) -> None:
     make_plugin(tmp_path / "built", b"rootfs")
-    await registry.push(tmp_path / "built")
+    await push(registry, tmp_path / "built")
     ask = volantd.client.connection.request
     document = {"source": f"oci://{registry.host}/plugins/web:1.0"}
     answer = await asyncio.to_thread(ask, "POST", "/api/v1/plugins", document=document)
@@ -238,18 +201,18 @@ async def test_a_plain_request_is_answered_when_it_is_installed(registry: Regist
 
 
 @pytest.mark.parametrize("name", ["plugins/absent:1.0", "plugins/web:2.0"])
-async def test_what_is_not_there_is_said_so(registry: Registry, volantd: Volantd, tmp_path: Path, name: str) -> None:
+async def test_what_is_not_there_is_said_so(registry: RegistryServer, volantd: Volantd, tmp_path: Path, name: str) -> None:
     make_plugin(tmp_path / "built", b"rootfs")
-    await registry.push(tmp_path / "built")
+    await push(registry, tmp_path / "built")
     with pytest.raises(NotFound, match=registry.host):
         await volantd.install(f"oci://{registry.host}/{name}")
     await volantd.assert_nothing()
 
 
-async def test_a_damaged_and_a_missing_blob_install_nothing(registry: Registry, volantd: Volantd, tmp_path: Path) -> None:
+async def test_a_damaged_and_a_missing_blob_install_nothing(registry: RegistryServer, volantd: Volantd, tmp_path: Path) -> None:
     rootfs = os.urandom(2 * MIB)
     make_plugin(tmp_path / "built", rootfs)
-    await registry.push(tmp_path / "built")
+    await push(registry, tmp_path / "built")
     blob = registry.blob(digest_of(rootfs))
     blob.write_bytes(b"x" * len(rootfs))
     with pytest.raises(ChecksumMismatch):
@@ -263,25 +226,25 @@ async def test_a_damaged_and_a_missing_blob_install_nothing(registry: Registry, 
 
 
 async def test_another_plugin_of_that_name_is_refused_before_its_files_are_fetched(
-    registry: Registry, volantd: Volantd, tmp_path: Path
+    registry: RegistryServer, volantd: Volantd, tmp_path: Path
 ) -> None:
     make_plugin(tmp_path / "built", b"rootfs")
-    await registry.push(tmp_path / "built")
+    await push(registry, tmp_path / "built")
     await volantd.install(f"oci://{registry.host}/plugins/web:1.0")
     make_plugin(tmp_path / "built", b"another", version="2.0")
-    await registry.push(tmp_path / "built", "plugins/web:2.0")
+    await push(registry, tmp_path / "built", "plugins/web:2.0")
     with pytest.raises(AlreadyExists, match=r"version 1\.0"):
         await volantd.install(f"oci://{registry.host}/plugins/web:2.0")
     assert digest_of(b"another") not in volantd.stored()
 
 
-async def test_only_what_a_trusted_publisher_signed_is_fetched(registry: Registry, config: Config, tmp_path: Path) -> None:
+async def test_only_what_a_trusted_publisher_signed_is_fetched(registry: RegistryServer, config: Config, tmp_path: Path) -> None:
     (Path(config.trust_keys) / "acme.pub").write_bytes(bytes(ACME.public_key))
     make_plugin(tmp_path / "plain", b"plain")
     make_plugin(tmp_path / "other", b"other", signer=minisign.KeyPair.generate())
     content = make_plugin(tmp_path / "signed", b"signed", signer=ACME)
     for name in ("plain", "other", "signed"):
-        await registry.push(tmp_path / name, f"plugins/{name}")
+        await push(registry, tmp_path / name, f"plugins/{name}")
     async with open_volantd(msgspec.structs.replace(config, trust_policy="enforce")) as volantd:
         for name, said in (("plain", "it is not signed"), ("other", "is none of the 1 keys")):
             with pytest.raises(Untrusted, match=said):
@@ -351,10 +314,12 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         await writer.drain()
 
 
-async def test_a_registry_that_dies_in_the_middle_installs_nothing(registry: Registry, config: Config, tmp_path: Path) -> None:
+async def test_a_registry_that_dies_in_the_middle_installs_nothing(
+    registry: RegistryServer, config: Config, tmp_path: Path
+) -> None:
     rootfs = os.urandom(8 * MIB)
     make_plugin(tmp_path / "built", rootfs)
-    await registry.push(tmp_path / "built")
+    await push(registry, tmp_path / "built")
     async with Dying(registry.host, 3 * MIB) as dying, open_volantd(config) as volantd:
         fetcher = volantd.plane.intents.plugins._fetcher
         assert isinstance(fetcher, PluginFetch)
@@ -369,10 +334,10 @@ async def test_a_registry_that_dies_in_the_middle_installs_nothing(registry: Reg
 
 @pytest.mark.parametrize("accept", ["application/x-ndjson", "application/json"])
 async def test_a_client_that_goes_away_ends_the_fetching(
-    registry: Registry, volantd: Volantd, tmp_path: Path, accept: str
+    registry: RegistryServer, volantd: Volantd, tmp_path: Path, accept: str
 ) -> None:
     make_plugin(tmp_path / "built", os.urandom(8 * MIB))
-    await registry.push(tmp_path / "built")
+    await push(registry, tmp_path / "built")
     async with Dying(registry.host, 3 * MIB) as stalling, asyncio.timeout(20):
         stalling.gate.clear()
         _, writer = await asyncio.open_unix_connection(str(volantd.client.connection.path))

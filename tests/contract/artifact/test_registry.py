@@ -8,13 +8,13 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from tests.registry_server import HAS_REGISTRY, RegistryServer, serve_registry
 
 from volant.artifact.bundle import open_bundle, pull_bundle, push_bundle
 from volant.artifact.registry.client import RegistryClient
@@ -26,55 +26,17 @@ from volant.artifact.registry.settings import RegistrySettings
 from volant.artifact.store import ArtifactStore
 from volant.core.errors import ChecksumMismatch, NotFound, Unavailable
 from volant.core.ids import Digest
-from volant.run import run, spawn
+from volant.run import run
 
-START_TIMEOUT_S = 20.0
 MIB = 1024 * 1024
 
 
-class Registry:
-    def __init__(self, port: int, storage: Path) -> None:
-        self.host = f"127.0.0.1:{port}"
-        self.storage = storage
-
-    def blob(self, digest: str) -> Path:
-        name = digest.removeprefix("sha256:")
-        return self.storage / "docker/registry/v2/blobs/sha256" / name[:2] / name / "data"
-
-
 @pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
-    if shutil.which("docker-registry") is None:
+def registry(tmp_path: Path) -> Iterator[RegistryServer]:
+    if not HAS_REGISTRY:
         pytest.skip("needs Debian's docker-registry")
-    storage = tmp_path / "registry"
-    storage.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    config = tmp_path / "registry.json"  # JSON is YAML
-    config.write_text(
-        json.dumps(
-            {
-                "version": "0.1", "log": {"level": "error"}, "http": {"addr": f"127.0.0.1:{port}"},
-                "storage": {"filesystem": {"rootdirectory": str(storage)}, "delete": {"enabled": True}},
-            }
-        )
-    )  # fmt: skip
-    process = spawn(["docker-registry", "serve", config])
-    try:
-        async with asyncio.timeout(START_TIMEOUT_S):
-            while True:
-                assert process.poll() is None, "docker-registry ended"
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                    break
-                except ConnectionRefusedError:
-                    await asyncio.sleep(0.05)
-        writer.close()
-        yield Registry(port, storage)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        await asyncio.to_thread(process.wait)
+    with serve_registry(tmp_path / "registry") as server:
+        yield server
 
 
 @pytest.fixture
@@ -113,7 +75,7 @@ def read_tree(directory: Path) -> dict[str, bytes]:
 
 
 async def test_a_plugin_comes_back_as_it_went_and_nothing_is_sent_or_fetched_twice(
-    registry: Registry, client: RegistryClient, tmp_path: Path
+    registry: RegistryServer, client: RegistryClient, tmp_path: Path
 ) -> None:
     built = tmp_path / "built"
     make_plugin(built, rootfs=os.urandom(3 * MIB + 17))
@@ -136,7 +98,7 @@ async def test_a_plugin_comes_back_as_it_went_and_nothing_is_sent_or_fetched_twi
     assert read_tree(pulled) == read_tree(built)
 
 
-async def test_a_killed_pull_is_taken_up_where_it_was(registry: Registry, client: RegistryClient, tmp_path: Path) -> None:
+async def test_a_killed_pull_is_taken_up_where_it_was(registry: RegistryServer, client: RegistryClient, tmp_path: Path) -> None:
     built, pulled = tmp_path / "built", tmp_path / "pulled"
     make_plugin(built, rootfs=os.urandom(24 * MIB))
     rootfs = digest_of((built / "rootfs.erofs").read_bytes())
@@ -167,7 +129,7 @@ async def test_a_killed_pull_is_taken_up_where_it_was(registry: Registry, client
 
 
 async def test_what_a_registry_lost_or_altered_is_refused_and_nothing_appears(
-    registry: Registry, client: RegistryClient, tmp_path: Path
+    registry: RegistryServer, client: RegistryClient, tmp_path: Path
 ) -> None:
     built, pulled = tmp_path / "built", tmp_path / "pulled"
     make_plugin(built, rootfs=os.urandom(2 * MIB))
@@ -184,7 +146,7 @@ async def test_what_a_registry_lost_or_altered_is_refused_and_nothing_appears(
         await pull_bundle(parse_plugin_reference(f"oci://{registry.host}/web:2.0"), pulled, client)
 
 
-async def test_the_artifact_store_takes_a_stream(registry: Registry, client: RegistryClient, tmp_path: Path) -> None:
+async def test_the_artifact_store_takes_a_stream(registry: RegistryServer, client: RegistryClient, tmp_path: Path) -> None:
     built = tmp_path / "built"
     make_plugin(built, rootfs=os.urandom(2 * MIB))
     reference = parse_plugin_reference(f"oci://{registry.host}/web:1.0")
@@ -198,7 +160,9 @@ async def test_the_artifact_store_takes_a_stream(registry: Registry, client: Reg
         assert store.has(file.descriptor.digest)
 
 
-async def test_blobs_of_every_size_survive_chunked_uploads(registry: Registry, client: RegistryClient, tmp_path: Path) -> None:
+async def test_blobs_of_every_size_survive_chunked_uploads(
+    registry: RegistryServer, client: RegistryClient, tmp_path: Path
+) -> None:
     reference = parse_image_reference(f"{registry.host}/blobs")
     for size in (0, 1, MIB - 1, MIB, MIB + 1, 3 * MIB, 3 * MIB + 5):
         content = os.urandom(size)
@@ -211,7 +175,7 @@ async def test_blobs_of_every_size_survive_chunked_uploads(registry: Registry, c
         assert not await client.fetch_blob(reference, blob, target)
 
 
-async def test_a_blob_is_mounted_from_another_repository(registry: Registry, client: RegistryClient) -> None:
+async def test_a_blob_is_mounted_from_another_repository(registry: RegistryServer, client: RegistryClient) -> None:
     content = os.urandom(MIB)
     blob = describe_bytes(content, "")
     await client.push_blob(parse_image_reference(f"{registry.host}/one"), blob, content)
@@ -259,7 +223,7 @@ OCI = (
 
 @pytest.mark.parametrize("types", [DOCKER, OCI], ids=["docker", "oci"])
 async def test_an_image_goes_and_arrives_as_a_layout_and_skopeo_reads_both(
-    registry: Registry, client: RegistryClient, tmp_path: Path, types: tuple[str, str, str]
+    registry: RegistryServer, client: RegistryClient, tmp_path: Path, types: tuple[str, str, str]
 ) -> None:
     if shutil.which("skopeo") is None:
         pytest.skip("needs skopeo")

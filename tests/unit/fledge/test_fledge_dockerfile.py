@@ -5,13 +5,13 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.registry_server import HAS_REGISTRY, serve_registry
 
 from volant.core.errors import HostError, InvalidInput, TimedOut
 from volant.fledge.cache import Cache
@@ -460,27 +460,12 @@ async def test_buildah_sees_no_more_of_the_context_than_the_digest(shared: Build
 
 
 @pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[str]:
+def registry(tmp_path: Path) -> Iterator[str]:
     """Where Debian's docker-registry listens, empty."""
-    program = shutil.which("docker-registry")
-    if program is None:
+    if not HAS_REGISTRY:
         pytest.skip("docker-registry is not installed")
-    config = tmp_path / "registry.yml"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    storage = f"{{filesystem: {{rootdirectory: {tmp_path}/registry}}}}"
-    config.write_text(f"version: 0.1\nlog: {{level: info}}\nstorage: {storage}\nhttp: {{addr: '{address}'}}\n")
-    process = await asyncio.create_subprocess_exec(program, "serve", config, stderr=asyncio.subprocess.PIPE)
-    assert process.stderr is not None
-    async with asyncio.timeout(30):
-        while b"listening on" not in await process.stderr.readline():
-            pass
-    drained = asyncio.create_task(process.stderr.read())
-    yield address
-    process.terminate()
-    await process.wait()
-    await drained
+    with serve_registry(tmp_path / "registry") as server:
+        yield server.host
 
 
 @pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")

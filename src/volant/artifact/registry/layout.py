@@ -13,12 +13,13 @@ from typing import Any
 
 import msgspec
 
+from volant.artifact.disk import explain_disk, finish
 from volant.artifact.registry.documents import DOCUMENT_MAX_BYTES, Descriptor, decode_document
 from volant.artifact.registry.download import Downloads, Report
-from volant.artifact.registry.partial import LOCK_RETRY_S, explain_disk, finish, is_there
+from volant.artifact.registry.partial import LOCK_RETRY_S, is_there
 from volant.artifact.registry.resolve import ResolvedImage
 from volant.core.clock import Clock
-from volant.core.errors import VolantError
+from volant.core.failure import first_error
 from volant.core.ids import Digest
 
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -68,14 +69,6 @@ async def write_image(
 
 def blob_path(layout: Path, digest: Digest) -> Path:
     return layout / "blobs" / "sha256" / digest.removeprefix("sha256:")
-
-
-def first_error(errors: ExceptionGroup[Exception]) -> Exception:
-    """What a person wants to read of what several tasks met: a fault of ours before anything that was foreseen."""
-    leaves: list[Exception] = []
-    for error in errors.exceptions:
-        leaves.append(first_error(error) if isinstance(error, ExceptionGroup) else error)
-    return next((leaf for leaf in leaves if not isinstance(leaf, VolantError)), leaves[0])
 
 
 async def _add_to_index(layout: Path, descriptor: Descriptor, tag: str, clock: Clock) -> None:

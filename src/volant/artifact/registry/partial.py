@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from volant.artifact.disk import explain_disk, finish
 from volant.artifact.registry.documents import Descriptor
 from volant.core.clock import Clock
-from volant.core.errors import ChecksumMismatch, DiskFull, HostError
+from volant.core.errors import ChecksumMismatch, HostError
 
 BATCH_BYTES = 1024 * 1024
 LOCK_RETRY_S = 0.1
@@ -157,24 +157,3 @@ def _take_lock(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
-
-
-async def finish(work: Awaitable[T]) -> T:
-    """Wait for work in a thread, also when cancelled: what it uses is about to be closed."""
-    working = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(working)
-    except asyncio.CancelledError:
-        await asyncio.wait([working])
-        raise
-
-
-@contextmanager
-def explain_disk(path: Path) -> Iterator[None]:
-    """OSError as DiskFull or HostError that names ``path``."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(f"no room for {path}", hint=f"free some space on the file system of {path.parent}") from error
-        raise HostError(f"{path}: {error.strerror}") from error

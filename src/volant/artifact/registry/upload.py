@@ -12,11 +12,12 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
+from volant.artifact.disk import explain_disk
 from volant.artifact.registry.authority import name_scope
 from volant.artifact.registry.documents import Descriptor, digest_bytes
 from volant.artifact.registry.download import Report
 from volant.artifact.registry.exchange import Exchange, read_faults, same_origin
-from volant.artifact.registry.partial import BATCH_BYTES, explain_disk
+from volant.artifact.registry.partial import BATCH_BYTES
 from volant.artifact.registry.patience import Interrupted
 from volant.artifact.registry.reference import ImageReference
 from volant.artifact.registry.settings import Endpoint, list_endpoints

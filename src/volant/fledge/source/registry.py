@@ -17,10 +17,10 @@ from volant.artifact.registry.reference import ImageReference, parse_image_refer
 from volant.artifact.registry.resolve import ResolvedImage
 from volant.artifact.registry.settings import SETTINGS_VARIABLE, RegistrySettings, read_registry_settings
 from volant.core.errors import Unavailable
+from volant.core.failure import first_error
 from volant.fledge.cache import Workspace, derive_key
 from volant.fledge.dockerfile.build import DockerfileRequest, check_request
 from volant.fledge.dockerfile.instructions import read_bases
-from volant.fledge.failure import first_error
 from volant.fledge.progress import Step
 from volant.fledge.source.oci import Image, decode_config, machine_platform, make_image
 from volant.fledge.workshop import Workshop
