@@ -222,4 +222,4 @@ async def _keep(
 
 async def _publish(workshop: Workshop, output: Path, built: Built) -> None:
     files = {name: (workshop.store.locate(Digest(f"sha256:{one.sha256}")), one) for name, one in built.files.items()}
-    await asyncio.to_thread(publish, output, files, last=MANIFEST, notes=workshop.cache.root / NOTES)
+    await asyncio.to_thread(publish, output, files, last=MANIFEST, notes=workshop.cache.root / NOTES, checked=workshop.made)

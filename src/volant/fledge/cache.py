@@ -60,6 +60,7 @@ class Cache:
         self.root = root.absolute()
         self.reuse = reuse
         self._made: set[tuple[str, str]] = set()
+        self._aside: set[asyncio.Task[None]] | None = None
 
     async def open(self) -> None:
         """Create the directory and remove what killed builds left. Raises HostError when it cannot be written.
@@ -144,11 +145,33 @@ class Cache:
                 break
         try:
             yield Workspace(path, descriptor)
+        except BaseException:
+            await _remove_workspace(path, descriptor)
+            raise
+        if self._aside is None:
+            await _remove_workspace(path, descriptor)
+        else:
+            self._aside.add(asyncio.create_task(_remove_workspace(path, descriptor)))
+
+    @asynccontextmanager
+    async def removing_aside(self) -> AsyncIterator[None]:
+        """Inside the block workspaces that have served go while other work goes on; at its end all are gone."""
+        aside = self._aside = set()
+        try:
+            yield
         finally:
-            try:
-                await _remove_tree(path)
-            finally:
-                os.close(descriptor)
+            self._aside = None
+            if aside:
+                await asyncio.wait(aside)
+        for removal in aside:
+            removal.result()
+
+
+async def _remove_workspace(path: Path, descriptor: int) -> None:
+    try:
+        await _remove_tree(path)
+    finally:
+        os.close(descriptor)
 
 
 async def _take_lock(descriptor: int, how: int) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import msgspec
+
+from volant.sparse import find_data
 
 CHUNK = 1024 * 1024
 
@@ -42,6 +45,24 @@ def copy_recorded(source: Path, target: Path) -> FileRecord:
                 writer.write(chunk)
         writer.truncate(size)
     return FileRecord(digest.hexdigest(), size)
+
+
+def copy_plain(source: Path, target: Path) -> None:
+    """Copy a file that was just checked: by the kernel, holes as holes."""
+    with source.open("rb") as reader, target.open("xb") as writer:
+        for start, end in find_data(reader.fileno()):
+            while start < end:
+                start += os.copy_file_range(reader.fileno(), writer.fileno(), end - start, start, start)
+        writer.truncate(os.fstat(reader.fileno()).st_size)
+
+
+def sync_file(path: Path) -> None:
+    """Have what was written to ``path`` on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def digest_tree(path: Path) -> str:

@@ -12,7 +12,7 @@ import msgspec
 from volant.core.failure import first_error
 from volant.core.ids import Digest
 from volant.fledge.cache import Workspace, derive_key
-from volant.fledge.content import FileRecord, record_file
+from volant.fledge.content import FileRecord, record_file, sync_file
 from volant.fledge.filesystems.choice import REPEATABLE, FilesystemChoice, check_choice
 from volant.fledge.filesystems.make import make_filesystem, read_tool_version
 from volant.fledge.kept.contents import FILE as CONTENTS
@@ -91,7 +91,8 @@ async def open_root(
             await make_filesystem(
                 choice, prepared.tree, path, identity=key, newest_s=prepared.newest_s, lock_fd=workspace.lock_fd
             )
-            record = RootRecord(await asyncio.to_thread(record_file, path), {**prepared.tools, "mkfs": mkfs})
+            made, _ = await asyncio.gather(asyncio.to_thread(record_file, path), asyncio.to_thread(sync_file, path))
+            record = RootRecord(made, {**prepared.tools, "mkfs": mkfs})
             step.count(record.rootfs.size)
             await workshop.keep_made(path, record.rootfs)
         return record

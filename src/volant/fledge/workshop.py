@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from volant.artifact.images import ImageShelf
@@ -28,6 +28,8 @@ class Workshop:
     shelf: ImageShelf
     progress: Progress
     update_lock: bool = False
+    made: set[str] = field(default_factory=set)
+    """The sha256 of what this build put into the store, and so has just read."""
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -41,7 +43,8 @@ class Workshop:
         for owner in filter(_is_abandoned, await self.store.list_owners()):
             await self.store.release_all(owner)
         try:
-            yield
+            async with self.cache.removing_aside():
+                yield
         finally:
             await self.store.release_all(_owner())
 
@@ -53,6 +56,7 @@ class Workshop:
         """Move a file that was made here into the store."""
         await self.keep(record)
         await self.store.take(path, _digest(record))
+        self.made.add(record.sha256)
 
     async def keep_copy(self, path: Path, record: FileRecord) -> None:
         """Copy a file of the cache into the store."""

@@ -9,12 +9,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import msgspec
 
 from volant.core.errors import ChecksumMismatch, DiskFull, HostError
-from volant.fledge.content import FileRecord, copy_recorded
+from volant.fledge.content import FileRecord, copy_plain, copy_recorded
 
 NOTES = "published"
 """Where in a cache it is noted what output directories hold."""
@@ -34,8 +35,16 @@ class _Stamp(msgspec.Struct, frozen=True):
     ctime_ns: int
 
 
-def publish(directory: Path, files: Mapping[str, tuple[Path, FileRecord]], *, last: str, notes: Path) -> None:
-    """Copy ``files`` (checked against their records) into ``directory``, which is made when missing.
+def publish(
+    directory: Path,
+    files: Mapping[str, tuple[Path, FileRecord]],
+    *,
+    last: str,
+    notes: Path,
+    checked: AbstractSet[str] = frozenset(),
+) -> None:
+    """Copy ``files`` into ``directory``, which is made when missing. Each is checked against its record, but for those whose
+    sha256 is among ``checked``, because it was just read.
 
     What is there already, as ``notes`` (a directory) tells, is left alone. Else the old ``last`` goes first and the new one comes
     last, so that it never stands beside files of another build. Two builds into one directory take turns, and what a killed one
@@ -57,7 +66,7 @@ def publish(directory: Path, files: Mapping[str, tuple[Path, FileRecord]], *, la
         known = _read_note(note)
         waiting = {name: file for name, file in files.items() if not _is_there(directory / name, file[1], known.get(name))}
         if waiting:
-            _replace(directory, {name: files[name] for name in {*waiting, last}}, last)
+            _replace(directory, {name: files[name] for name in {*waiting, last}}, last, checked)
         _write_note(note, {name: _stamp(directory / name, record) for name, (_, record) in files.items()})
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -67,11 +76,13 @@ def publish(directory: Path, files: Mapping[str, tuple[Path, FileRecord]], *, la
         os.close(lock)
 
 
-def _replace(directory: Path, files: Mapping[str, tuple[Path, FileRecord]], last: str) -> None:
+def _replace(directory: Path, files: Mapping[str, tuple[Path, FileRecord]], last: str, checked: AbstractSet[str]) -> None:
     staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=directory))
     try:
         for name, (source, record) in files.items():
-            if copy_recorded(source, staging / name) != record:
+            if record.sha256 in checked:
+                copy_plain(source, staging / name)
+            elif copy_recorded(source, staging / name) != record:
                 raise ChecksumMismatch(f"{source} in the store is damaged", hint="build again with --no-cache")
         (directory / last).unlink(missing_ok=True)
         for name in files:
