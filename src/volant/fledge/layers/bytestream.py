@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from volant.core.errors import InvalidInput
 
+COPY_BYTES = 1 << 18
 HOLE_BYTES = 65536
 """So many zero bytes in one piece become a hole."""
 
@@ -57,7 +58,7 @@ class ByteStream:
             return False
         hole = False
         while size:
-            piece = self._piece(size)
+            piece = self._piece(min(size, COPY_BYTES))
             size -= len(piece)
             hole = len(piece) >= HOLE_BYTES and self._is_zero(piece)
             if hole:

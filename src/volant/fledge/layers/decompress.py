@@ -13,7 +13,7 @@ from isal.igzip_lib import IsalError
 from volant.core.errors import InvalidInput, TooLarge
 
 PIECE_BYTES = 1 << 20
-READ_BYTES = 1 << 19
+READ_BYTES = 1 << 17
 GZIP_WBITS = 16 + isal_zlib.MAX_WBITS
 WINDOW_MAX_BYTES = 1 << 26
 """What decoding zstd may remember: RFC 8878 (section 3.1.1.1.2) recommends 8 MiB, ``zstd --ultra -21`` wants 64."""
