@@ -17,6 +17,7 @@ from volant.fledge.kernel.boot import KernelChoice, open_boot_files
 from volant.fledge.progress import Progress
 from volant.hypervisor.driver import Driver
 from volant.hypervisor.machine import Unit
+from volant.native import find_native
 
 from .hypervisor_hosts import Host, QemuSide, SimulatedSide
 
@@ -40,7 +41,9 @@ def boot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     async def fetch() -> None:
         await cache.open()
-        async with open_boot_files(cache, KernelChoice(), filesystem="erofs", progress=Progress(sys.stderr)) as files:
+        async with open_boot_files(
+            cache, KernelChoice(), filesystem="erofs", kestrel=find_native("kestrel"), progress=Progress(sys.stderr)
+        ) as files:
             for name, source in (("vmlinux", files.vmlinux), ("boot.cpio", files.initramfs)):
                 shutil.copyfile(source, directory / name)
                 (directory / name).chmod(0o444)
