@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import select
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ ASK = b"VOLANT\x00\x01" + bytes(32)
 ANSWER = b"VOLANT\x01\x01"
 PATIENCE_S = 30.0
 """For what takes a second or two; a busy machine takes longer."""
+
+DEATH_TIMEOUT_S = 10.0
 
 
 class Host(ABC):
@@ -88,7 +91,8 @@ class Host(ABC):
         """``P`` to power off, ``R`` to reset."""
 
     @abstractmethod
-    def kill_process(self, instance: Instance) -> None: ...
+    def kill_process(self, instance: Instance) -> None:
+        """SIGKILL; returns once all of the process is dead, which takes a busy host a while."""
 
     @abstractmethod
     def find_leftovers(self, unit: Unit) -> list[str]:
@@ -176,7 +180,14 @@ class QemuSide(Host):
         """A VM process is nobody's but its holder's."""
 
     def kill_process(self, instance: Instance) -> None:
-        os.kill(instance.pid, signal.SIGKILL)
+        descriptor = os.pidfd_open(instance.pid)
+        try:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            # Until then a driver that comes finds it alive, and adopts it.
+            dead, _, _ = select.select([descriptor], [], [], DEATH_TIMEOUT_S)
+            assert dead
+        finally:
+            os.close(descriptor)
 
     def find_leftovers(self, unit: Unit) -> list[str]:
         left = [str(path) for path in unit.sockets.iterdir()]
