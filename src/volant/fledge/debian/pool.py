@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from volant.core.errors import ChecksumMismatch, CommandFailed, HostError, InvalidInput, VolantError
+from volant.core.errors import ChecksumMismatch, CommandFailed, HostError, InvalidInput
+from volant.core.failure import first_error
 from volant.fledge.cache import Cache, Workspace
 from volant.fledge.content import FileRecord, record_bytes, record_file
 from volant.fledge.debian.control import read_paragraphs
@@ -104,9 +105,8 @@ class _Collection:
             async with asyncio.TaskGroup() as group:
                 for package in packages:
                     group.create_task(work(package))
-        except* VolantError as errors:
-            # The others were cancelled because of the first.
-            raise errors.exceptions[0] from errors
+        except ExceptionGroup as errors:
+            raise first_error(errors) from errors
         if self._report is not None:
             done_bytes, total_bytes = (sum(each.size for each in some) for some in (self._controls, self._packages))
             self._report(FetchProgress(len(self._controls), len(self._packages), done_bytes, total_bytes))
