@@ -48,11 +48,12 @@ def copy_recorded(source: Path, target: Path) -> FileRecord:
 
 
 def copy_plain(source: Path, target: Path) -> None:
-    """Copy a file that was just checked: by the kernel, holes as holes."""
+    """Copy a file that was just checked: by the kernel, holes as holes, to whatever file system."""
     with source.open("rb") as reader, target.open("xb") as writer:
         for start, end in find_data(reader.fileno()):
+            os.lseek(writer.fileno(), start, os.SEEK_SET)
             while start < end:
-                start += os.copy_file_range(reader.fileno(), writer.fileno(), end - start, start, start)
+                start += os.sendfile(writer.fileno(), reader.fileno(), start, end - start)
         writer.truncate(os.fstat(reader.fileno()).st_size)
 
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import errno
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from volant.core.errors import ChecksumMismatch, HostError
-from volant.fledge.content import CHUNK, FileRecord, copy_recorded, record_bytes, record_file
+from volant.fledge.content import CHUNK, FileRecord, copy_plain, copy_recorded, record_bytes, record_file
 from volant.fledge.kept.publish import publish
 
 
@@ -110,3 +111,27 @@ def test_a_copy_has_every_byte_and_its_holes(tmp_path: Path, content: bytes) -> 
     assert (tmp_path / "b").read_bytes() == content
     assert record == record_file(tmp_path / "a") == record_bytes(content)
     assert (tmp_path / "b").stat().st_blocks <= (tmp_path / "a").stat().st_blocks
+
+
+@pytest.mark.parametrize("place", ["here", "/dev/shm"])
+@pytest.mark.parametrize("content", [b"", b"x", bytes(3 * CHUNK + 1), b"x" + bytes(2 * CHUNK) + b"y"])
+def test_a_plain_copy_has_every_byte_also_on_another_file_system(tmp_path: Path, place: str, content: bytes) -> None:
+    with (tmp_path / "a").open("wb") as stream:
+        for at in range(0, len(content), CHUNK):
+            piece = content[at : at + CHUNK]
+            stream.seek(at)
+            if piece.strip(b"\0"):
+                stream.write(piece)
+        stream.truncate(len(content))
+    with tempfile.TemporaryDirectory(dir=tmp_path if place == "here" else place) as directory:
+        copy_plain(tmp_path / "a", Path(directory) / "b")
+        assert (Path(directory) / "b").read_bytes() == content
+        assert (Path(directory) / "b").stat().st_blocks * 512 <= max(len(content.strip(b"\0")), 2 * CHUNK)
+
+
+def test_what_was_just_checked_is_published_to_another_file_system_too(tmp_path: Path) -> None:
+    files = make_files(tmp_path / "cache", rootfs=b"root", manifest=b"m")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        checked = {record.sha256 for _, record in files.values()}
+        publish(Path(directory) / "out", files, last="manifest", notes=tmp_path / "notes", checked=checked)
+        assert read_all(Path(directory) / "out") == {"rootfs": b"root", "manifest": b"m"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import urllib.parse
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -13,7 +14,7 @@ import msgspec
 from volant.core.errors import ChecksumMismatch, CommandFailed, HostError, InvalidInput
 from volant.core.failure import first_error
 from volant.fledge.cache import Cache, Workspace
-from volant.fledge.content import FileRecord, record_bytes, record_file
+from volant.fledge.content import FileRecord, copy_plain, record_bytes, record_file
 from volant.fledge.debian.control import read_paragraphs
 from volant.fledge.debian.lock import LockedPackage
 from volant.run import run
@@ -248,7 +249,13 @@ def _take(package: LockedPackage, entry: Path, directory: Path) -> bytes | None:
     if _read_identity(control) != (package.name, package.version, package.architecture):
         return None
     # A link stays when the entry is removed from the cache, so no lock is held while the packages are installed.
-    os.link(entry / DEB, directory / f"{package.sha256}.deb")
+    target = directory / f"{package.sha256}.deb"
+    try:
+        os.link(entry / DEB, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy_plain(entry / DEB, target)  # a cache whose packages are another's, on another file system
     return control
 
 
