@@ -648,19 +648,31 @@ async def test_the_hosts_own_archives_of_the_suite_are_used(answer: Callable[[An
     assert await choose_sources("sid", "deb [trusted=yes] http://mine ./") == ("deb [trusted=yes] http://mine ./",)
 
 
-@pytest.mark.parametrize(("suite", "count"), [("bullseye", 3), ("sid", 1), ("bookworm-backports", 1)])
-async def test_debians_own_archives_are_used_when_the_host_has_none(
-    answer: Callable[[Answer], None], suite: str, count: int
+@pytest.mark.parametrize(
+    ("suite", "releases"),
+    [("bullseye", ["bullseye", "bullseye-security"]), ("sid", ["sid"]), ("bookworm-backports", ["bookworm-backports"])],
+)
+async def test_another_suite_is_looked_for_where_the_hosts_own_is(
+    answer: Callable[[Answer], None], suite: str, releases: list[str]
 ) -> None:
+    listing = b"|http://mirror/debian/|bookworm|main\n|http://mirror/security/|bookworm-security|main\n"
+    answer(lambda command: Completed(0, listing, b""))
+
+    places = ["http://mirror/debian/", "http://mirror/security/"]
+    assert await choose_sources(suite, "") == tuple(
+        f"deb {place} {release} main" for place, release in zip(places, releases, strict=False)
+    )
+
+
+async def test_a_host_without_an_archive_of_debians_is_asked_for_one(answer: Callable[[Answer], None]) -> None:
     def fail(command: list[str]) -> Completed:
         raise CommandFailed(tuple(command), 100, "E: no")
 
-    answer(fail)
-
-    sources = await choose_sources(suite, "")
-
-    assert sources[0] == f"deb http://deb.debian.org/debian {suite} main"
-    assert len(sources) == count
+    for answering in (fail, lambda command: Completed(0, b"", b"")):
+        answer(answering)
+        with pytest.raises(InvalidInput, match="has no archive of Debian's to take bookworm from") as caught:
+            await choose_sources("bookworm", "")
+        assert caught.value.field == "source.mirror"
 
 
 @pytest.mark.parametrize("mirror", ["/etc/apt/sources.list", "-", "deb http://mine", "http://a b\ndeb [trusted=yes] http://c"])

@@ -12,6 +12,7 @@ import signal
 import urllib.parse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from volant.core.errors import ChecksumMismatch, CommandFailed, DiskFull, HostError, InvalidInput
 from volant.fledge.debian.control import read_paragraphs
@@ -23,8 +24,6 @@ UPDATE_TIMEOUT_S = 600.0
 DOWNLOAD_TIMEOUT_S = 1800.0
 
 _APT_HELPER = "/usr/lib/apt/apt-helper"
-_DEFAULT_MIRROR = "http://deb.debian.org/debian"
-_DEFAULT_SECURITY = "http://deb.debian.org/debian-security"
 _DEFAULT_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _UNRELEASED = ("sid", "unstable", "testing", "experimental")
 
@@ -212,7 +211,11 @@ class Archive:
 
 async def choose_sources(suite: str, mirror: str) -> tuple[str, ...]:
     """Lines as sources.list has them: ``mirror`` when it is given (such a line, or a URL), else the archives of Debian's that
-    this host's apt uses for the suite, else Debian's own. Raises InvalidInput."""
+    this host's apt uses for the suite, or would, were that its own.
+
+    Raises:
+        InvalidInput: ``mirror`` is no source, or there is none and apt uses no archive of Debian's.
+    """
     if mirror.startswith("deb "):
         _read_base(mirror)
         return (mirror,)
@@ -220,10 +223,28 @@ async def choose_sources(suite: str, mirror: str) -> tuple[str, ...]:
         line = f"deb {mirror} {suite} main"
         _read_base(line)
         return (line,)
-    return await _read_host_sources(suite) or _default_sources(suite)
+    sources = _pick_sources(await _read_host_sources(), suite)
+    if not sources:
+        raise InvalidInput(
+            f"this host's apt has no archive of Debian's to take {suite} from",
+            field="source.mirror",
+            hint="give source.mirror the URL of one, or run apt-get update where there is one in sources.list",
+        )
+    return sources
 
 
-async def _read_host_sources(suite: str) -> tuple[str, ...]:
+class _HostSource(NamedTuple):
+    option: str
+    uri: str
+    release: str
+    component: str
+
+    def write(self, release: str) -> str:
+        return f"deb {self.option}{self.uri} {release} {self.component}"
+
+
+async def _read_host_sources() -> list[_HostSource]:
+    """Debian's, as apt knows them by the lists that it has read."""
     try:
         targets = await run(
             ["apt-get", "indextargets", "--format", "$(SIGNED_BY)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)",
@@ -231,21 +252,24 @@ async def _read_host_sources(suite: str) -> tuple[str, ...]:
             timeout_s=APT_TIMEOUT_S,
         )  # fmt: skip
     except CommandFailed:
-        return ()
-    lines: dict[str, None] = {}
+        return []
+    found = []
     for line in targets.text.splitlines():
         signed_by, uri, release, component = line.split("|", 3)
-        if release in (suite, f"{suite}-updates", f"{suite}-security"):
-            option = f"[signed-by={signed_by}] " if signed_by.startswith("/") else ""
-            lines[f"deb {option}{uri} {release} {component}"] = None
-    return tuple(lines) if any(f" {suite} " in line for line in lines) else ()
+        option = f"[signed-by={signed_by}] " if signed_by.startswith("/") else ""
+        found.append(_HostSource(option, uri, release, component))
+    return found
 
 
-def _default_sources(suite: str) -> tuple[str, ...]:
-    main = f"deb {_DEFAULT_MIRROR} {suite} main"
-    if suite in _UNRELEASED or "-" in suite:
-        return (main,)
-    return (main, f"deb {_DEFAULT_MIRROR} {suite}-updates main", f"deb {_DEFAULT_SECURITY} {suite}-security main")
+def _pick_sources(host: list[_HostSource], suite: str) -> tuple[str, ...]:
+    """Those of ``suite``; or the places of the host's own suite, asked for this one, which they have beside it."""
+    releases = {source.release for source in host}
+    own = suite if suite in releases else next((source.release for source in host if "-" not in source.release), "")
+    if not own:
+        return ()
+    parts = ("",) if own != suite and (suite in _UNRELEASED or "-" in suite) else ("", "-updates", "-security")
+    wanted = {f"{own}{part}": f"{suite}{part}" for part in parts}
+    return tuple(dict.fromkeys(source.write(wanted[source.release]) for source in host if source.release in wanted))
 
 
 def _read_base(line: str) -> str:
