@@ -59,7 +59,7 @@ class Foreground:
         except TimedOut:
             out_of_time = True
             self._ask_stop()
-            ended = self._wait_ended(vm, vm.spec.stop_grace_s + STOP_MARGIN_S)
+            ended = self._wait_ended(vm, vm.spec.grace_s + STOP_MARGIN_S)
         if ended is None:
             print_error(f"{vm.name} was deleted by somebody else")
             return FAILED

@@ -124,7 +124,7 @@ def _describe(vm: VM, wide: bool) -> Iterable[tuple[str, str]]:
             f"{status.workload.state}, {status.workload.health}"
             + (f": {status.workload.message}" if status.workload.message else ""),
         )
-    yield "Restarts", f"{status.restarts} (policy {vm.spec.restart_policy})"
+    yield "Restarts", f"{status.restarts} (policy {vm.spec.policy})"
     if status.last_end is not None:
         yield "Last end", f"{status.last_end.message} ({format_since(status.last_end.at)} ago)"
     if vm.meta.labels:

@@ -17,6 +17,10 @@ def fill_in(spec: VMSpec, manifest: Manifest) -> VMSpec:
         cpu_cores=resources.cpu_cores if spec.cpu_cores is None else spec.cpu_cores,
         memory_mb=resources.memory_mb if spec.memory_mb is None else spec.memory_mb,
         disk_mb=resources.disk_mb if spec.disk_mb is None else spec.disk_mb,
+        restart_policy=manifest.workload.restart.policy if spec.restart_policy is None else spec.restart_policy,
+        stop_grace_s=manifest.workload.stop_grace_s if spec.stop_grace_s is None else spec.stop_grace_s,
+        network_mode=manifest.network.mode if spec.network_mode is None else spec.network_mode,
+        limits=resources.limits if spec.limits is None else spec.limits,
         auto_suspend_s=read_auto_suspend(manifest) if spec.auto_suspend_s is None else spec.auto_suspend_s,
     )
 

@@ -28,8 +28,14 @@ Agent = Literal["kestrel", "none"]
 """Who in the guest answers to volantd. Without anybody there is no exec, no log of the workload, no orderly stop and no clone."""
 
 Filesystem = Literal["erofs", "squashfs", "ext4", "xfs", "btrfs"]
+NetworkMode = Literal["bridged", "dhcp", "vsock"]
+"""``bridged``: an address that Volant chose. ``dhcp``: one that the guest asked the network for. ``vsock``: no network card."""
+
+RestartPolicy = Literal["always", "on-failure", "never"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Milliseconds = Annotated[int, msgspec.Meta(ge=1, le=3_600_000)]
+Command = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=256)]
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}")
 _ENV_NAME = re.compile(r"[^=\x00]+")
@@ -70,6 +76,21 @@ class Boot(_Part, frozen=True, kw_only=True):
     initramfs: Media | None = None
 
 
+class Limits(_Part, frozen=True, kw_only=True):
+    """What the VM's control group holds it to; 0 is no limit. ``cpu_percent``: 100 is one core. ``io_*``: of its own disks,
+    together. ``pids``: processes and threads of the VM process."""
+
+    cpu_percent: Annotated[int, msgspec.Meta(ge=0, le=100 * 1024)] = 0
+    cpu_weight: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
+    memory_overhead_mb: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
+    """MiB over the guest's own memory; 0 is what Volant finds enough."""
+    io_read_bytes_per_s: Annotated[int, msgspec.Meta(ge=0)] = 0
+    io_write_bytes_per_s: Annotated[int, msgspec.Meta(ge=0)] = 0
+    io_read_ops_per_s: Annotated[int, msgspec.Meta(ge=0)] = 0
+    io_write_ops_per_s: Annotated[int, msgspec.Meta(ge=0)] = 0
+    pids: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
+
+
 class Resources(_Part, frozen=True, kw_only=True):
     """Cores and MiB of memory that a VM gets unless its own spec says otherwise."""
 
@@ -77,10 +98,33 @@ class Resources(_Part, frozen=True, kw_only=True):
     memory_mb: Annotated[int, msgspec.Meta(ge=32)] = 256
     disk_mb: Annotated[int, msgspec.Meta(ge=64)] = 1024
     """The writable layer over the read-only root, sparse."""
+    limits: Limits = Limits()
+
+
+class Ulimit(_Part, frozen=True, kw_only=True):
+    """A limit of setrlimit(2); -1 is none."""
+
+    soft: Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]
+    hard: Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]
+
+
+class Restart(_Part, frozen=True, kw_only=True):
+    """When the workload is started again after it ended, and how long after. ``max_restarts`` in a row without a run of
+    ``reset_after_ms`` end the VM's run as failed; 0 is no limit."""
+
+    policy: RestartPolicy = "always"
+    initial_backoff_ms: Milliseconds = 500
+    max_backoff_ms: Milliseconds = 30_000
+    reset_after_ms: Milliseconds = 60_000
+    max_restarts: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
 
 
 class Workload(_Part, frozen=True, kw_only=True):
-    """``entrypoint`` is the whole argument vector. ``base_url`` is where the workload listens, seen from inside the guest."""
+    """``entrypoint`` is the whole argument vector. ``base_url`` is where the workload listens, seen from inside the guest.
+
+    ``tty``: it runs on a terminal of its own. ``stdin``: who attaches may write to it; else its stdin is empty.
+    ``ulimits`` by the names of setrlimit(2) in lower case: ``nofile``, ``nproc``, ``memlock``.
+    """
 
     type: Literal["http", "exec"] = "http"
     base_url: str = ""
@@ -89,6 +133,12 @@ class Workload(_Part, frozen=True, kw_only=True):
     workdir: str = "/"
     user: str = "0:0"
     stop_signal: str = "SIGTERM"
+    stop_grace_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 10
+    """Seconds between the stop signal and the end."""
+    tty: bool = False
+    stdin: bool = False
+    ulimits: dict[str, Ulimit] = {}
+    restart: Restart = Restart()
 
 
 class HealthCheck(_Part, frozen=True, kw_only=True):
@@ -100,6 +150,52 @@ class HealthCheck(_Part, frozen=True, kw_only=True):
     unhealthy_threshold: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
 
 
+class HttpRequest(_Part, frozen=True, kw_only=True):
+    """A request to the guest itself. ``port`` is that of ``workload.base_url`` unless it is given; 2xx and 3xx are well."""
+
+    path: str = "/"
+    port: Port | None = None
+    host: str = "127.0.0.1"
+    method: Literal["GET", "POST", "PUT", "HEAD"] = "GET"
+
+
+class TcpConnect(_Part, frozen=True, kw_only=True):
+    """A connection that is accepted."""
+
+    port: Port
+    host: str = "127.0.0.1"
+
+
+class Probe(_Part, frozen=True, kw_only=True):
+    """A question put to the workload again and again: exactly one of ``http``, ``tcp`` and ``exec`` (which ends with 0)."""
+
+    http: HttpRequest | None = None
+    tcp: TcpConnect | None = None
+    exec: Command | None = None
+    initial_delay_ms: Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] = 0
+    interval_ms: Annotated[int, msgspec.Meta(ge=50, le=3_600_000)] = 5000
+    timeout_ms: Milliseconds = 1000
+    success_threshold: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    failure_threshold: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
+
+
+class Probes(_Part, frozen=True, kw_only=True):
+    """``startup``: nothing else is asked until it succeeds, and the workload is ended when it does not. ``readiness``: who fails
+    it is not ready. ``liveness``: who fails it is ended, and its restart policy decides."""
+
+    startup: Probe | None = None
+    readiness: Probe | None = None
+    liveness: Probe | None = None
+
+
+class Hook(_Part, frozen=True, kw_only=True):
+    """Something done in the guest at a moment of the workload's life: exactly one of ``exec`` and ``http``."""
+
+    exec: Command | None = None
+    http: HttpRequest | None = None
+    timeout_ms: Milliseconds = 10_000
+
+
 class Action(_Part, frozen=True, kw_only=True):
     method: str
     path: str
@@ -108,6 +204,9 @@ class Action(_Part, frozen=True, kw_only=True):
 
 
 class Disk(_Part, frozen=True, kw_only=True):
+    """A file that the plugin brings as one more disk, which the guest finds by ``name`` (its serial). One that is not
+    ``readonly`` is copied for each VM. ``target``: where the guest mounts it, when it is a path."""
+
     name: str
     source: str
     checksum: str = ""
@@ -123,7 +222,7 @@ class Expose(_Part, frozen=True, kw_only=True):
 
 
 class Network(_Part, frozen=True, kw_only=True):
-    mode: Literal["bridged", "dhcp", "vsock"] = "bridged"
+    mode: NetworkMode = "bridged"
     subnet: str = ""
     gateway: str = ""
     auto_assign: bool = True
@@ -160,9 +259,34 @@ class Start(_Part, frozen=True, kw_only=True):
 
 
 class Lifecycle(_Part, frozen=True, kw_only=True):
-    """``auto_suspend``: a duration such as ``5m``; a VM without traffic for that long is suspended. Empty is never."""
+    """``auto_suspend``: a duration such as ``5m``; a VM without traffic for that long is suspended. Empty is never.
+
+    ``post_start`` runs once the workload was started, and it is not ready before; when it fails the workload is ended.
+    ``pre_stop`` runs before the stop signal, within the stop's grace.
+    """
 
     auto_suspend: str = ""
+    post_start: Hook | None = None
+    pre_stop: Hook | None = None
+
+
+class Gpu(_Part, frozen=True, kw_only=True):
+    """``count`` devices of a vendor, by PCI ids (``10de`` or ``10de:2684``) or any."""
+
+    device: str = ""
+    count: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
+
+
+class Hardware(_Part, frozen=True, kw_only=True):
+    """What the host must have. ``hugepages`` is the size of the pages that back the guest's memory."""
+
+    architecture: Literal["", "x86_64", "aarch64"] = ""
+    cpu_features: tuple[str, ...] = ()
+    hugepages: Literal["", "2M", "1G"] = ""
+    nested: bool = False
+    confidential: Literal["", "sev-snp", "tdx"] = ""
+    tpm: bool = False
+    gpus: tuple[Gpu, ...] = ()
 
 
 class Manifest(_Part, frozen=True, kw_only=True):
@@ -181,6 +305,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
     resources: Resources = Resources()
     workload: Workload
     health_check: HealthCheck | None = None
+    """A readiness probe, as it was written at first; ``probes.readiness`` says more."""
+    probes: Probes = Probes()
     actions: dict[str, Action] = {}
     boot: Boot | None = None
     rootfs: RootFilesystem | None = None
@@ -192,6 +318,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     devices: Devices = Devices()
     start: Start = Start()
     lifecycle: Lifecycle = Lifecycle()
+    hardware: Hardware = Hardware()
 
 
 def read_manifest(content: bytes) -> Manifest:

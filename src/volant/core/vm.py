@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from volant.core.condition import Conditions
+from volant.core.ids import Digest
+from volant.core.manifest import Limits, NetworkMode, RestartPolicy
 from volant.core.resource import Resource, Spec, Status
 
 Phase = Literal[
@@ -27,18 +29,21 @@ Power = Literal["running", "suspended", "stopped", "parked"]
 
 StartMode = Literal["auto", "cold", "template"]
 StartKind = Literal["cold", "template", "pool", "resume", "snapshot"]
-RestartPolicy = Literal["always", "on-failure", "never"]
+HypervisorChoice = Literal["auto", "qemu", "cloud-hypervisor", "simulated"]
 
 SCHEDULED = "Scheduled"
 NETWORK_READY = "NetworkReady"
 BOOTED = "Booted"
 AGENT_CONNECTED = "AgentConnected"
 READY = "Ready"
+RESTART_REQUIRED = "RestartRequired"
+"""True while the run does not have what the spec asks for, and only a restart gives it; its message names the fields."""
 CONDITION_TYPES = (SCHEDULED, NETWORK_READY, BOOTED, AGENT_CONNECTED, READY)
 
 FINALIZER = "volant/host"
 """Held while anything of the VM may be left on its host."""
 
+DEFAULT_GRACE_S = 10
 MAX_CPU_CORES = 64
 MIN_MEMORY_MB = 32
 MAX_MEMORY_MB = 4 * 1024 * 1024
@@ -51,6 +56,16 @@ class PublishedPort(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
     host_port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
     protocol: Literal["tcp"] = "tcp"
+
+
+class ExtraDisk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A disk of the VM's own beside its root, which the guest finds by ``name`` (its serial). Empty at first, or a copy of
+    ``artifact``; a read-only one is the artifact itself. It goes when it is taken out of the spec, or with the VM."""
+
+    name: str
+    size_mb: Annotated[int, msgspec.Meta(ge=1, le=MAX_DISK_MB)] | None = None
+    artifact: str = ""
+    readonly: bool = False
 
 
 class VMSpec(Spec, frozen=True, kw_only=True):
@@ -71,7 +86,8 @@ class VMSpec(Spec, frozen=True, kw_only=True):
     ports: tuple[PublishedPort, ...] | None = None
     auto_suspend_s: Annotated[int, msgspec.Meta(ge=0, le=30 * 86400)] | None = None
     """Seconds without traffic after which it is suspended; 0 is never."""
-    restart_policy: RestartPolicy = "always"
+    restart_policy: RestartPolicy | None = None
+    """Of the workload in its guest, and of the VM when its run ended unasked."""
     restart_token: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Raised by one for every start or restart that somebody asks for by name."""
     env: dict[str, str] = {}
@@ -79,10 +95,33 @@ class VMSpec(Spec, frozen=True, kw_only=True):
     network: str = "default"
     isolation: Literal["any", "hardware"] = "any"
     """``hardware`` refuses to run under emulation, which is no isolation boundary."""
-    stop_grace_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 10
+    stop_grace_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] | None = None
+    hypervisor: HypervisorChoice = "auto"
+    """``auto``: what the host was set up with; ``status.hypervisor`` says which it became."""
+    network_mode: NetworkMode | None = None
+    extra_networks: tuple[str, ...] = ()
+    """Networks that it has a further card in."""
+    disks: Annotated[tuple[ExtraDisk, ...], msgspec.Meta(max_length=16)] = ()
+    kernel: Digest | None = None
+    """An artifact to boot instead of the plugin's kernel; likewise ``initramfs``."""
+    initramfs: Digest | None = None
+    kernel_cmdline: str = ""
+    """Words added to the kernel's command line, of those that the host allows."""
+    limits: Limits | None = None
+
+    @property
+    def policy(self) -> RestartPolicy:
+        return self.restart_policy or "always"
+
+    @property
+    def grace_s(self) -> int:
+        """Seconds between the workload's stop signal and its end."""
+        return DEFAULT_GRACE_S if self.stop_grace_s is None else self.stop_grace_s
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """One network card. ``ip`` is empty until a guest in ``dhcp`` mode has told what it was given."""
+
     network: str
     ip: str
     mac: str

@@ -129,7 +129,7 @@ def _describe_workload(recipe: Recipe, settings: ImageSettings, content: Content
 
 def write_manifest(manifest: Manifest) -> bytes:
     """The document, with its defaults spelt out: other readers of the format have other defaults (``enabled`` absent is false
-    in some). What is empty is left out."""
+    in some). What is empty is left out, and so is a part that holds nothing but zeros and no."""
     return msgspec.json.format(msgspec.json.encode(_spell_out(manifest)), indent=2) + b"\n"
 
 
@@ -139,6 +139,8 @@ def _spell_out(part: msgspec.Struct) -> dict[str, object]:
         value = getattr(part, field.name)
         if isinstance(value, msgspec.Struct):
             value = _spell_out(value)
+            if not any(value.values()):
+                continue
         elif isinstance(value, tuple):
             value = [_spell_out(item) if isinstance(item, msgspec.Struct) else item for item in value]
         if value not in (None, "", [], {}):

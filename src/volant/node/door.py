@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 
@@ -14,14 +14,24 @@ from volant.core.template import Template
 LogSource = Literal["stdout", "stderr", "kestrel"]
 
 
+class Terminal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The size of a terminal, and its kind as ``TERM`` says it."""
+
+    rows: Annotated[int, msgspec.Meta(ge=1, le=9999)] = 24
+    cols: Annotated[int, msgspec.Meta(ge=1, le=9999)] = 80
+    term: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._+-]{0,64}$")] = ""
+
+
 class ExecRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``user`` and ``workdir`` default to the workload's, ``env`` adds to its environment."""
+    """``user`` and ``workdir`` default to the workload's, ``env`` adds to its environment. With ``tty`` it runs on a terminal of
+    its own, and all its output is stdout."""
 
     argv: tuple[str, ...]
     env: dict[str, str] = {}
     user: str = ""
     workdir: str = ""
     stdin: bool = False
+    tty: Terminal | None = None
 
 
 class ExecResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +53,24 @@ class ExecSession(Protocol):
     async def send_signal(self, number: int) -> None: ...
 
     async def result(self) -> ExecResult: ...
+
+
+class PortStream(Protocol):
+    """A TCP connection to a port inside a guest."""
+
+    async def read(self, limit: int = 65536) -> bytes:
+        """What has come, at least a byte; empty at the guest's end of it. Raises GuestUnreachable."""
+        ...
+
+    async def write(self, content: bytes) -> None:
+        """Waits while the guest does not read. Raises GuestUnreachable."""
+        ...
+
+    async def write_eof(self) -> None: ...
+
+    def close(self) -> None:
+        """Let go of both directions at once."""
+        ...
 
 
 class LogLine(msgspec.Struct, frozen=True, kw_only=True):

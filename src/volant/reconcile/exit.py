@@ -35,7 +35,7 @@ async def stop_all(store: Store, cache: Cache, clock: Clock, node: LocalNode) ->
 
 async def _stop(store: Store, clock: Clock, node: LocalNode, key: Key, run: Run) -> None:
     vm = await find_resource(store, VM, key.project, key.name)
-    grace_s = 10 if vm is None else vm.spec.stop_grace_s
+    grace_s = 10 if vm is None else vm.spec.grace_s
     how = "ended by force"
     try:
         async with asyncio.timeout(grace_s + STOP_MARGIN_S):

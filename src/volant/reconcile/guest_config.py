@@ -66,7 +66,7 @@ def build_document(
                 workdir=workload.workdir,
                 stop_signal=signal_number(workload.stop_signal),
                 restart=document.Restart(
-                    policy=vm.spec.restart_policy,
+                    policy=vm.spec.policy,
                     initial_backoff_ms=INITIAL_BACKOFF_MS,
                     max_backoff_ms=MAX_BACKOFF_MS,
                     reset_after_ms=RESET_AFTER_MS,

@@ -213,7 +213,7 @@ class VMController:
             await self._rest(vm, run, None)
             return After(AGENT_GRACE_S - down_s + 0.05)
         try:
-            await run.link.shutdown(vm.spec.stop_grace_s, timeout_s=ASK_TIMEOUT_S)
+            await run.link.shutdown(vm.spec.grace_s, timeout_s=ASK_TIMEOUT_S)
         except GuestUnreachable:
             await self._rest(vm, run, None)
             return After(ASK_AGAIN_S)
@@ -221,7 +221,7 @@ class VMController:
         await self._writer.save(
             vm,
             project_status(vm, await self._facts(vm, run), self._clock.now()),
-            Note("Normal", "Stopping", f"asked to stop, with {vm.spec.stop_grace_s} s of grace"),
+            Note("Normal", "Stopping", f"asked to stop, with {vm.spec.grace_s} s of grace"),
         )
         return Again()
 
@@ -246,7 +246,7 @@ class VMController:
             changes["failures"] = 0
             notes.append(Note("Normal", "Stopped", words))
         else:
-            again = wants_run(vm) and restarts_after(vm.spec.restart_policy, end)
+            again = wants_run(vm) and restarts_after(vm.spec.policy, end)
             lasted = (now - parse_time(vm.status.started_at)).total_seconds() if vm.status.started_at else 0.0
             failures = 1 if lasted >= STABLE_AFTER_S else vm.status.failures + 1
             changes["failures"] = failures
@@ -255,7 +255,7 @@ class VMController:
                 delay = 0.0 if failures == 1 else RESTART_BACKOFF.delay(failures - 1, self._starter.random_source)
                 changes["restarts"] = vm.status.restarts + 1
                 changes["retry_at"] = format_time(now + timedelta(seconds=delay)) if delay else None
-            what = "it is started again" if again else f"its restart policy is {vm.spec.restart_policy}"
+            what = "it is started again" if again else f"its restart policy is {vm.spec.policy}"
             notes.append(Note("Normal" if clean else "Warning", "Ended", f"{words}; {what}"))
         status = msgspec.structs.replace(vm.status, **changes)
         ended = msgspec.structs.replace(vm, status=status)

@@ -8,7 +8,8 @@ import msgspec
 
 from volant.core.clock import parse_time
 from volant.core.condition import is_true
-from volant.core.vm import BOOTED, VM, EndRecord, RestartPolicy
+from volant.core.manifest import RestartPolicy
+from volant.core.vm import BOOTED, VM, EndRecord
 from volant.hypervisor.driver import Ending
 
 STOP_MARGIN_S = 5.0
@@ -215,9 +216,9 @@ def _decide_without_agent(vm: VM, seen: Seen) -> Action:
 def _decide_stop(vm: VM, seen: Seen, now: datetime) -> Action:
     if seen.stop_asked_at is None:
         return AskStop()
-    deadline = seen.stop_asked_at + timedelta(seconds=vm.spec.stop_grace_s + STOP_MARGIN_S)
+    deadline = seen.stop_asked_at + timedelta(seconds=vm.spec.grace_s + STOP_MARGIN_S)
     if now >= deadline:
-        return Destroy(f"it did not switch itself off within {vm.spec.stop_grace_s + STOP_MARGIN_S:g} s")
+        return Destroy(f"it did not switch itself off within {vm.spec.grace_s + STOP_MARGIN_S:g} s")
     if not seen.stop_delivered:
         return AskStop()
     return Rest((deadline - now).total_seconds())
@@ -256,7 +257,7 @@ def ended_for_good(vm: VM) -> bool:
         and end_recorded(vm)
         and not end.asked
         and vm.status.started_token == vm.spec.restart_token
-        and not restarts_after(vm.spec.restart_policy, end)
+        and not restarts_after(vm.spec.policy, end)
     )
 
 

@@ -196,7 +196,7 @@ def _project_idle(vm: VM, now: datetime) -> VMStatus:
         phase, reason, message = "Stopped", "Stopped", "it was asked to stop" if end is not None else "it was created stopped"
     elif end is not None and ended_for_good(vm):
         phase = "Stopped" if end.clean else "Failed"
-        reason, message = "Ended", f"{end.message}; its restart policy is {vm.spec.restart_policy}"
+        reason, message = "Ended", f"{end.message}; its restart policy is {vm.spec.policy}"
     elif status.reason == "StartFailed":
         phase, reason, message = "Failed", status.reason, status.message
     elif end is not None and not end.asked and end_recorded(vm):
