@@ -1,6 +1,8 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -54,6 +56,12 @@ static void leave_inheritance(void)
 {
     for (size_t i = 0; i < options.keep_count; i++)
         close(options.keep[i]);
+    if (options.stdin_fd >= 0)
+        close(options.stdin_fd);
+    if (options.stdout_fd >= 0)
+        close(options.stdout_fd);
+    for (size_t i = 0; i < options.cgroup_count; i++)
+        close(options.cgroups[i]);
     int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int fd = 0; fd < 3; fd++)
         dup2(null_fd, fd);
@@ -63,15 +71,35 @@ static void leave_inheritance(void)
         return;
 }
 
+/* As fork(2), into the control group of version 2 that there is; -1 where there is none, or the kernel cannot. */
+static pid_t fork_into_cgroup(void)
+{
+    struct clone_args how = {.flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD};
+    for (size_t i = 0; i < options.cgroup_count; i++) {
+        if (options_is_directory(options.cgroups[i])) {
+            how.cgroup = (unsigned)options.cgroups[i];
+            return (pid_t)syscall(__NR_clone3, &how, sizeof how);
+        }
+    }
+    return -1;
+}
+
 static bool start_child(void)
 {
     int output[2], report[2];
     if (pipe2(output, O_CLOEXEC) != 0 || pipe2(report, O_CLOEXEC) != 0)
         return false;
-    pid_t holder = getpid();
-    child = fork();
+    /* Of the child, not of the holder: it will be the first process there, and see no other. */
+    if (unshare(CLONE_NEWPID) != 0)
+        return false;
+    bool is_born_there = true;
+    child = fork_into_cgroup();
+    if (child < 0) {
+        is_born_there = false;
+        child = fork();
+    }
     if (child == 0)
-        jail_enter(&options, output[1], report[1], holder);
+        jail_enter(&options, output[1], report[1], is_born_there);
     close(output[1]);
     close(report[1]);
     fcntl(output[0], F_SETFL, O_NONBLOCK);

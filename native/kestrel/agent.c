@@ -11,9 +11,11 @@
 
 #include "channel.h"
 #include "console.h"
+#include "descriptors.h"
 #include "loop.h"
 #include "reap.h"
 #include "timeline.h"
+#include "vsock.h"
 
 /* kestrel-test: the agent without the guest. See native/README.md. */
 
@@ -44,9 +46,15 @@ static void on_hang_up(void)
     accept_host(); /* the next one waits already, as with QEMU's port */
 }
 
+static bool anybody(int fd)
+{
+    (void)fd;
+    return true;
+}
+
 static int usage(void)
 {
-    fputs("usage: kestrel-test --serve-fd N | --listen-fd N\n", stderr);
+    fputs("usage: kestrel-test --serve-fd N | --listen-fd N | --replace-fd N\n", stderr);
     return 2;
 }
 
@@ -62,6 +70,7 @@ int main(int argc, char **argv)
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     console_open(STDERR_FILENO);
+    descriptors_raise();
     loop_open();
     timeline_mark(MILESTONE_INIT);
     if (!reap_open())
@@ -73,6 +82,9 @@ int main(int argc, char **argv)
     } else if (strcmp(argv[1], "--listen-fd") == 0) {
         listener = (struct watch){.fd = (int)fd, .ready = on_listener};
         if (!loop_watch(&listener, EPOLLIN | EPOLLET))
+            return 1;
+    } else if (strcmp(argv[1], "--replace-fd") == 0) {
+        if (!vsock_serve((int)fd, anybody))
             return 1;
     } else {
         return usage();

@@ -110,6 +110,15 @@ bool channel_open(int fd)
     return loop_watch(&channel.watch, EPOLLIN | EPOLLOUT | EPOLLET);
 }
 
+bool channel_replace(int fd)
+{
+    loop_close(&channel.watch);
+    timer_stop(&channel.held);
+    channel.preamble.held_length = 0;
+    channel.met = false;
+    return channel_open(fd);
+}
+
 void channel_on_hang_up(void (*hung_up)(void))
 {
     channel.hung_up = hung_up;

@@ -11,6 +11,9 @@
 /* Takes the descriptor, which must not block. */
 bool channel_open(int fd);
 
+/* The same for one that takes the place of what was open; the session is the caller's to end. Nothing is said until the next preamble. */
+bool channel_replace(int fd);
+
 /* For transports whose end is seen (a socket): called when the host hung up; the session stays until the next preamble. */
 void channel_on_hang_up(void (*hung_up)(void));
 

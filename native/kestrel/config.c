@@ -4,10 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "demands.h"
+#include "mount_list.h"
 #include "place.h"
 #include "sha256.h"
 
-enum { TIME_MAX_MS = 3600000, SERIAL_MAX = 20, HOSTNAME_MAX = 64, NAME_MAX_BYTES = 63, INTERFACE_NAME_MAX = 15 };
+enum { TIME_MAX_MS = 3600000, SERIAL_MAX = 20, HOSTNAME_MAX = 64, NAME_MAX_BYTES = 63, INTERFACE_NAME_MAX = 15, RESTARTS_MAX = 1000000 };
 
 static bool is_address(const char *text)
 {
@@ -87,6 +89,12 @@ static bool read_interface(const struct place *place, struct interface *interfac
         return place_blame(place, "name", "no good name for an interface");
     if (place_find(place, "mtu") == 0)
         interface->mtu = 0;
+    uint32_t dhcp = place_find(place, "dhcp");
+    interface->dhcp = dhcp != 0 && json_type(place->json, dhcp) == JSON_TRUE;
+    if (dhcp != 0 && !interface->dhcp && json_type(place->json, dhcp) != JSON_FALSE)
+        return place_blame(place, "dhcp", "neither true nor false");
+    if (interface->dhcp && (interface->has_address || place_find(place, "gateway") != 0))
+        return place_blame(place, "dhcp", "has an address already");
     if (place_find(place, "gateway") == 0)
         return true;
     if (inet_pton(AF_INET, gateway, &interface->gateway) != 1)
@@ -242,6 +250,7 @@ bool config_read_command(const struct json *json, uint32_t object, const char *p
     struct place place = {json, object, path, fault};
     command->user = NULL;
     command->workdir = NULL;
+    command->ulimit_count = 0;
     if (!read_argv(&place, command) || !read_env(&place, command))
         return false;
     if (place_find(&place, "user") != 0 && !place_text(&place, "user", NULL, &command->user))
@@ -255,7 +264,7 @@ bool config_read_command(const struct json *json, uint32_t object, const char *p
 
 static bool read_restart(const struct place *workload, struct restart *restart)
 {
-    *restart = (struct restart){RESTART_ALWAYS, 500, 30000, 60000};
+    *restart = (struct restart){RESTART_ALWAYS, 500, 30000, 60000, 0};
     uint32_t node = place_find(workload, "restart");
     if (node == 0)
         return true;
@@ -273,46 +282,8 @@ static bool read_restart(const struct place *workload, struct restart *restart)
         return place_blame(&place, "policy", "not always, on-failure or never");
     return place_small(&place, "initial_backoff_ms", 1, TIME_MAX_MS, 500, &restart->initial_backoff_ms) &&
            place_small(&place, "max_backoff_ms", 1, TIME_MAX_MS, 30000, &restart->max_backoff_ms) &&
-           place_small(&place, "reset_after_ms", 1, TIME_MAX_MS, 60000, &restart->reset_after_ms);
-}
-
-static bool is_request_target(const char *path)
-{
-    if (path[0] != '/' || strlen(path) > 1024)
-        return false;
-    for (const char *at = path; *at != '\0'; at++)
-        if (*at <= ' ' || *at >= 127)
-            return false;
-    return true;
-}
-
-static bool read_probe(const struct place *workload, struct probe *probe)
-{
-    uint32_t node = place_find(workload, "health");
-    if (node == 0)
-        return true;
-    if (json_type(workload->json, node) != JSON_OBJECT)
-        return place_blame(workload, "health", "not an object");
-    struct place place = {workload->json, node, "workloads[0].health.", workload->fault};
-    const char *type, *host;
-    uint32_t port = 0;
-    if (!place_text(&place, "type", NULL, &type))
-        return false;
-    if (strcmp(type, "http") != 0)
-        return place_blame(&place, "type", "not http");
-    if (!place_text(&place, "host", "127.0.0.1", &host) || !place_text(&place, "path", "/", &probe->path) ||
-        !place_small(&place, "port", 1, 65535, 0, &port) || !place_small(&place, "interval_ms", 1, TIME_MAX_MS, 2000, &probe->interval_ms) ||
-        !place_small(&place, "timeout_ms", 1, TIME_MAX_MS, 1000, &probe->timeout_ms) ||
-        !place_small(&place, "start_interval_ms", 1, TIME_MAX_MS, 50, &probe->start_interval_ms) ||
-        !place_small(&place, "unhealthy_threshold", 1, 1000, 3, &probe->unhealthy_threshold))
-        return false;
-    if (inet_pton(AF_INET, host, &probe->host) != 1)
-        return place_blame(&place, "host", "not an IPv4 address");
-    if (!is_request_target(probe->path))
-        return place_blame(&place, "path", "not a path of printable characters");
-    probe->port = (uint16_t)port;
-    probe->wanted = true;
-    return true;
+           place_small(&place, "reset_after_ms", 1, TIME_MAX_MS, 60000, &restart->reset_after_ms) &&
+           place_small(&place, "max_restarts", 0, RESTARTS_MAX, 0, &restart->max_restarts);
 }
 
 static bool read_workload(const struct place *root, struct config *config)
@@ -335,7 +306,7 @@ static bool read_workload(const struct place *root, struct config *config)
         config->command.user = "0:0";
     if (config->command.workdir == NULL)
         config->command.workdir = "/";
-    return read_restart(&place, &config->restart) && read_probe(&place, &config->probe);
+    return read_restart(&place, &config->restart) && demands_read(&place, config);
 }
 
 bool config_parse(struct config *config, char *document, size_t size, char fault[FAULT_TEXT])
@@ -344,7 +315,8 @@ bool config_parse(struct config *config, char *document, size_t size, char fault
     struct place root = {&config->json, 0, "", fault};
     if (!json_parse(&config->json, document, size))
         return place_blame(&root, "", "not a JSON object");
-    return read_identity(&root, config) && read_network(&root, config) && read_root(&root, config) && read_workload(&root, config);
+    return read_identity(&root, config) && read_network(&root, config) && read_root(&root, config) &&
+        mount_list_read(&root, config) && read_workload(&root, config);
 }
 
 void config_digest(const char *document, size_t size, char digest[DIGEST_TEXT])

@@ -4,11 +4,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "beside.h"
 #include "configuration.h"
-#include "exec.h"
+#include "dhcp.h"
 #include "frame.h"
 #include "health.h"
-#include "logs.h"
 #include "loop.h"
 #include "request.h"
 #include "shutdown.h"
@@ -39,6 +39,7 @@ static struct {
     bool stopping_due;
     struct notice workload;
     struct notice health;
+    struct notice network;
     struct timer interval;
 } control;
 
@@ -56,6 +57,12 @@ static void finish_message(const struct writer *writer)
     store_u32(control.out + control.out_length, (uint32_t)(writer->length - MESSAGE_HEAD));
     control.out_length += writer->length;
 }
+
+/* What a host may ask of this agent beyond version 1 of the protocol. */
+static const char *const CAPABILITIES[] = {
+    "exec", "logs", "http_probe", "renew", "freeze", "sync", "clone", "tty", "attach", "connect", "files", "mounts",
+    "probes", "hooks", "ulimits", "dhcp", "stats2",
+};
 
 /* Nothing may read the boot id before the first hello: the kernel makes it at that moment, and what a clone is made of has none. */
 static void put_hello(struct writer *writer)
@@ -78,7 +85,14 @@ static void put_hello(struct writer *writer)
     write_quoted(writer, configuration_digest());
     write_text(writer, ",\"timeline\":");
     timeline_describe(writer);
-    write_text(writer, ",\"capabilities\":[\"exec\",\"logs\",\"http_probe\",\"renew\",\"freeze\",\"sync\",\"clone\"]}");
+    write_text(writer, ",\"max_streams\":");
+    write_integer(writer, STREAMS_MAX);
+    write_text(writer, ",\"capabilities\":[");
+    for (size_t i = 0; i < sizeof CAPABILITIES / sizeof CAPABILITIES[0]; i++) {
+        write_text(writer, i == 0 ? "" : ",");
+        write_quoted(writer, CAPABILITIES[i]);
+    }
+    write_text(writer, "]}");
 }
 
 static bool put_notice(struct writer *writer, const char *type, bool (*describe)(struct writer *))
@@ -122,6 +136,8 @@ static void stage_next(void)
         there = put_notice(&writer, "workload", workload_describe);
     } else if (take_turn(&control.health)) {
         there = put_notice(&writer, "health", health_describe);
+    } else if (take_turn(&control.network)) {
+        there = put_notice(&writer, "network", dhcp_describe);
     } else if (control.stopping_due) {
         control.stopping_due = false;
         write_text(&writer, "{\"type\":\"stopping\",\"reason\":");
@@ -273,28 +289,9 @@ static void open_control(struct stream *stream, const struct json *message)
     control.stopping_due = shutdown_has_begun();
     control.workload = (struct notice){.due = true};
     control.health = (struct notice){.due = true};
+    control.network = (struct notice){.due = true};
     control.interval.fire = wake;
     stream->kind = &CONTROL;
-}
-
-static void open_beside(struct stream *stream, const struct json *message, const char *kind)
-{
-    const char *name = json_text(message, json_member(message, 0, "workload"));
-    bool exec = strcmp(kind, "exec") == 0;
-    if (!exec && strcmp(kind, "logs") != 0)
-        stream_refuse(stream, "unknown_stream", "no such kind of stream");
-    else if (!configuration_is_accepted() || (exec && !configuration_is_in_force()))
-        stream_refuse(stream, "not_configured", "the guest has no configuration yet");
-    else if (name == NULL)
-        stream_refuse(stream, "malformed", "workload: missing");
-    else if (strcmp(name, configuration()->workload_name) != 0)
-        stream_refuse(stream, "no_such_workload", "no such workload");
-    else if (exec && shutdown_has_begun())
-        stream_refuse(stream, "failed", "the guest is stopping");
-    else if (exec)
-        exec_open(stream, message, &configuration()->command);
-    else
-        logs_open(stream, message);
 }
 
 void control_open_stream(struct stream *stream, const struct json *message)
@@ -310,7 +307,7 @@ void control_open_stream(struct stream *stream, const struct json *message)
     else if (kind == NULL)
         stream_refuse(stream, "malformed", "open: missing");
     else
-        open_beside(stream, message, kind);
+        beside_open(stream, message, kind);
 }
 
 void control_workload_changed(void)
@@ -321,6 +318,11 @@ void control_workload_changed(void)
 void control_health_changed(void)
 {
     control.health.due = true;
+}
+
+void control_network_changed(void)
+{
+    control.network.due = true;
 }
 
 void control_stopping(void)

@@ -20,6 +20,7 @@ void control_refuse(struct ticket ticket, const char *code, const char *text);
 /* Notices that are due; the latest content goes out when the host takes it. */
 void control_workload_changed(void);
 void control_health_changed(void);
+void control_network_changed(void);
 void control_stopping(void);
 void control_mark_started(void);
 

@@ -5,52 +5,60 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "frame.h"
 #include "loop.h"
+#include "outlet.h"
 #include "program.h"
 #include "record.h"
 #include "staged.h"
+#include "terminal.h"
 
-enum { EXECS_MAX = STREAMS_MAX, HANG_UP_MS = 2000, DISCARDS_MAX = 64, INPUT_SIZE = WINDOW_MAX };
+/* Hung-up programs that have not ended hold places too. */
+enum { EXECS_MAX = STREAMS_MAX, HANG_UP_MS = 2000, DISCARDS_MAX = 64 };
 
 struct exec {
-    bool used;
+    struct exec *next;
     struct stream *stream; /* NULL once it was lost */
     pid_t pid;             /* 0 once reaped */
     int status;
+    bool tty;
+    size_t typed; /* characters in `input` that did not come from the host */
     bool started;
-    bool failed;
+    bool end_staged;
     struct program_label label;
     struct watch report;
-    struct watch input;
-    struct watch output[2]; /* stdout, stderr */
+    struct outlet input;
+    struct watch output[2]; /* stdout, stderr; a terminal's only one is the first */
     bool readable[2];
+    size_t left[2]; /* what a pipe held when the program ended: more of it is somebody else's */
     size_t turn;
-    bool writable;
-    bool input_ended;
-    bool end_staged;
-    uint8_t *pending; /* ring of stdin that the program has not read */
-    size_t pending_start;
-    size_t pending_length;
     struct record_reader reader;
     struct timer hang_up;
     struct staged staged;
 };
 
-static struct exec execs[EXECS_MAX];
+static struct exec *execs;
+static size_t exec_count;
 
 static void free_exec(struct exec *exec)
 {
     loop_close(&exec->report);
-    loop_close(&exec->input);
+    outlet_close(&exec->input);
     loop_close(&exec->output[0]);
     loop_close(&exec->output[1]);
     timer_stop(&exec->hang_up);
-    free(exec->pending);
-    memset(exec, 0, sizeof *exec);
+    for (struct exec **at = &execs; *at != NULL; at = &(*at)->next) {
+        if (*at == exec) {
+            *at = exec->next;
+            break;
+        }
+    }
+    free(exec);
+    exec_count--;
 }
 
 static void maybe_free(struct exec *exec)
@@ -70,88 +78,70 @@ static void hang_up(struct exec *exec)
 {
     if (exec->pid <= 0)
         return;
+    if (exec->tty)
+        terminal_signal(exec->output[0].fd, exec->pid, SIGHUP);
     kill(-exec->pid, SIGHUP);
     kill(-exec->pid, SIGCONT); /* a stopped program would not hear it */
     timer_set(&exec->hang_up, HANG_UP_MS);
 }
 
-static void write_input(struct exec *exec)
+static void on_passed(struct outlet *outlet, size_t length)
 {
-    while (exec->writable && exec->pending_length > 0) {
-        size_t until_wrap = INPUT_SIZE - exec->pending_start;
-        size_t size = exec->pending_length < until_wrap ? exec->pending_length : until_wrap;
-        ssize_t written = write(exec->input.fd, exec->pending + exec->pending_start, size);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0 && errno == EAGAIN) {
-            exec->writable = false;
-        } else if (written <= 0) {
-            /* The program reads no more: what comes is thrown away, as a broken pipe would. */
-            loop_close(&exec->input);
-            exec->writable = false;
-            if (exec->stream != NULL)
-                stream_consumed(exec->stream, exec->pending_length);
-            exec->pending_length = 0;
-        } else {
-            exec->pending_start = (exec->pending_start + (size_t)written) % INPUT_SIZE;
-            exec->pending_length -= (size_t)written;
-            if (exec->stream != NULL)
-                stream_consumed(exec->stream, (size_t)written);
-        }
-    }
-    if (exec->input_ended && exec->pending_length == 0)
-        loop_close(&exec->input);
+    struct exec *exec = outlet->owner;
+    size_t own = length < exec->typed ? length : exec->typed;
+    exec->typed -= own; /* which of them it was makes no difference in the sum */
+    if (exec->stream != NULL)
+        stream_consumed(exec->stream, length - own);
 }
 
-static void take_input(struct exec *exec, const uint8_t *bytes, size_t length)
+static void put_input(struct exec *exec, const uint8_t *bytes, size_t length)
 {
-    if (exec->input.fd < 0 || exec->pending == NULL) {
-        stream_consumed(exec->stream, length);
-        return;
+    if (!outlet_put(&exec->input, bytes, length))
+        stream_reset(exec->stream);
+}
+
+/* A terminal stays open: its end of file is a character that is typed, which the host's window is not charged for. */
+static void end_input(struct exec *exec)
+{
+    if (!exec->tty) {
+        outlet_end(&exec->input);
+    } else if (exec->input.watch.fd >= 0) {
+        uint8_t character = terminal_end_character(exec->input.watch.fd);
+        exec->typed++;
+        put_input(exec, &character, 1);
     }
-    /* The window is charged for every byte kept here, so it always fits. */
-    for (size_t at = 0; at < length;) {
-        size_t end = (exec->pending_start + exec->pending_length) % INPUT_SIZE;
-        size_t part = length - at < INPUT_SIZE - end ? length - at : INPUT_SIZE - end;
-        memcpy(exec->pending + end, bytes + at, part);
-        exec->pending_length += part;
-        at += part;
-    }
-    write_input(exec);
 }
 
 static void on_record(void *owner, const struct record_part *part)
 {
     struct exec *exec = owner;
-    if (part->type == RECORD_SIGNAL) {
-        stream_consumed(exec->stream, part->length);
-        if (exec->pid > 0 && exec->started)
-            kill(-exec->pid, part->bytes[0]);
-    } else if (part->ends_input) {
-        exec->input_ended = true;
-        write_input(exec);
-    } else {
-        take_input(exec, part->bytes, part->length);
-    }
+    if (part->ends_input)
+        end_input(exec);
+    else if (part->type == RECORD_STDIN)
+        put_input(exec, part->bytes, part->length);
+    else if (part->type == RECORD_RESIZE)
+        terminal_resize(exec->output[0].fd, part->bytes);
+    else if (exec->pid > 0 && exec->started && exec->tty)
+        terminal_signal(exec->output[0].fd, exec->pid, part->bytes[0]);
+    else if (exec->pid > 0 && exec->started)
+        kill(-exec->pid, part->bytes[0]);
 }
 
 static void receive(struct stream *stream, const uint8_t *bytes, size_t length)
 {
     struct exec *exec = stream->owner;
     size_t heads = 0;
-    bool good = record_feed(&exec->reader, bytes, length, &heads, on_record, exec);
-    if (!good) {
+    if (!record_feed(&exec->reader, bytes, length, &heads, on_record, exec))
         session_violate("record");
-        return;
-    }
-    stream_consumed(stream, heads);
+    else
+        stream_consumed(stream, heads);
 }
 
 static void host_ended(struct stream *stream)
 {
     struct exec *exec = stream->owner;
-    exec->input_ended = true;
-    write_input(exec);
+    if (!exec->reader.input_ended)
+        end_input(exec);
 }
 
 /* Nobody reads it any more, but a program that tidies up after its SIGHUP should not stumble over a broken pipe.
@@ -176,7 +166,7 @@ static void closed(struct stream *stream, bool lost)
     exec->stream = NULL;
     if (lost)
         hang_up(exec);
-    loop_close(&exec->input);
+    outlet_close(&exec->input);
     discard_output(exec);
     maybe_free(exec);
 }
@@ -184,11 +174,15 @@ static void closed(struct stream *stream, bool lost)
 static size_t read_output(struct exec *exec, size_t which, uint8_t *to, size_t room)
 {
     size_t size = room - RECORD_HEAD;
-    for (;;) {
+    bool counted = exec->pid == 0 && !exec->tty; /* a terminal hangs up on those who are left when its session's leader ends */
+    if (counted && exec->left[which] < size)
+        size = exec->left[which];
+    while (size > 0) {
         ssize_t length = read(exec->output[which].fd, to + RECORD_HEAD, size);
         if (length > 0) {
             to[0] = which == 0 ? RECORD_STDOUT : RECORD_STDERR;
             store_u32(to + 1, (uint32_t)length);
+            exec->left[which] -= counted ? (size_t)length : 0;
             return RECORD_HEAD + (size_t)length;
         }
         if (length < 0 && errno == EINTR)
@@ -198,21 +192,14 @@ static size_t read_output(struct exec *exec, size_t which, uint8_t *to, size_t r
             loop_close(&exec->output[which]);
         return 0;
     }
+    exec->readable[which] = false;
+    return 0;
 }
 
 static void stage_end(struct exec *exec)
 {
-    char text[48];
-    struct writer writer = {.bytes = text, .capacity = sizeof text};
     bool signalled = WIFSIGNALED(exec->status);
-    write_text(&writer, signalled ? "{\"signal\": " : "{\"code\": ");
-    write_integer(&writer, signalled ? WTERMSIG(exec->status) : WEXITSTATUS(exec->status));
-    write_text(&writer, "}");
-    uint8_t *to = exec->staged.bytes + exec->staged.length;
-    to[0] = RECORD_END;
-    store_u32(to + 1, (uint32_t)writer.length);
-    memcpy(to + RECORD_HEAD, text, writer.length);
-    exec->staged.length += RECORD_HEAD + writer.length;
+    staged_end(&exec->staged, signalled, signalled ? WTERMSIG(exec->status) : WEXITSTATUS(exec->status));
     exec->end_staged = true;
     stream_end(exec->stream);
 }
@@ -248,15 +235,8 @@ static void on_output(struct watch *watch, uint32_t events)
         discard_output(exec);
         return;
     }
-    exec->readable[watch == &exec->output[0] ? 0 : 1] = true;
-}
-
-static void on_input(struct watch *watch, uint32_t events)
-{
-    struct exec *exec = watch->owner;
-    (void)events;
-    exec->writable = true;
-    write_input(exec);
+    size_t which = watch == &exec->output[0] ? 0 : 1;
+    exec->readable[which] = exec->tty || exec->pid != 0 || exec->left[which] > 0;
 }
 
 static void on_report(struct watch *watch, uint32_t events)
@@ -273,7 +253,6 @@ static void on_report(struct watch *watch, uint32_t events)
     if (outcome < 0) {
         char text[256];
         const char *code = program_explain(&fault, &exec->label, text, sizeof text);
-        exec->failed = true;
         staged_error(&exec->staged, code, text);
         stream_end(exec->stream);
         return;
@@ -286,68 +265,83 @@ static void on_report(struct watch *watch, uint32_t events)
     exec->started = true;
 }
 
-static void watch_descriptor(struct exec *exec, struct watch *watch, int fd, void (*ready)(struct watch *, uint32_t), uint32_t events)
+static void watch_output(struct exec *exec, struct watch *watch, int fd, void (*ready)(struct watch *, uint32_t))
 {
     *watch = (struct watch){fd, ready, exec};
     if (fd >= 0)
-        loop_watch(watch, events | EPOLLET);
+        loop_watch(watch, EPOLLIN | EPOLLET);
 }
 
-static struct exec *find_place(void)
+static const char *name_error(int error)
 {
-    for (size_t i = 0; i < EXECS_MAX; i++)
-        if (!execs[i].used)
-            return &execs[i];
-    return NULL;
+    return error == EAGAIN || error == ENOMEM || error == EMFILE || error == ENFILE || error == ENOSPC ? "busy" : "failed";
 }
 
-static void start(struct exec *exec, const struct command *command, const struct command *workload, bool with_stdin)
+static void start(struct exec *exec, const struct command *command, const struct command *workload, bool with_stdin,
+                  const struct terminal *terminal)
 {
     struct program program;
-    if (with_stdin)
-        exec->pending = malloc(INPUT_SIZE);
-    if ((with_stdin && exec->pending == NULL) || !program_start(command, workload, with_stdin, &program)) {
-        staged_error(&exec->staged, "failed", strerror(errno));
+    bool started = terminal != NULL ? program_start_on_terminal(command, workload, terminal, &program)
+                                    : program_start(command, workload, with_stdin, &program);
+    if (!started) {
+        staged_error(&exec->staged, name_error(errno), strerror(errno));
         stream_end(exec->stream);
         return;
     }
     exec->pid = program.pid;
-    watch_descriptor(exec, &exec->report, program.report_fd, on_report, EPOLLIN);
-    watch_descriptor(exec, &exec->input, program.stdin_fd, on_input, EPOLLOUT);
-    watch_descriptor(exec, &exec->output[0], program.stdout_fd, on_output, EPOLLIN);
-    watch_descriptor(exec, &exec->output[1], program.stderr_fd, on_output, EPOLLIN);
     exec->hang_up = (struct timer){.fire = kill_late, .owner = exec};
+    if (!with_stdin && program.stdin_fd >= 0) {
+        close(program.stdin_fd);
+        program.stdin_fd = -1;
+    }
+    /* epoll takes as many as there may be; what it does not take is never heard of, and the host may hang up. */
+    watch_output(exec, &exec->report, program.report_fd, on_report);
+    watch_output(exec, &exec->output[0], program.stdout_fd, on_output);
+    watch_output(exec, &exec->output[1], program.stderr_fd, on_output);
+    if (program.stdin_fd >= 0)
+        outlet_open(&exec->input, program.stdin_fd);
+}
+
+static bool is_true(const struct json *message, const char *member)
+{
+    uint32_t node = json_member(message, 0, member);
+    return node != 0 && json_type(message, node) == JSON_TRUE;
 }
 
 void exec_open(struct stream *stream, const struct json *message, const struct command *workload)
 {
-    struct exec *exec = find_place();
-    if (exec == NULL) { /* hung-up programs that have not ended hold the places */
-        stream_refuse(stream, "busy", "too many programs are still ending");
-        return;
-    }
     static struct command command; /* points into the message, so it ends with this call */
     char fault[FAULT_TEXT];
-    if (!config_read_command(message, 0, "", &command, fault)) {
+    struct terminal terminal;
+    uint32_t tty = json_member(message, 0, "tty");
+    if (tty != 0 && (json_type(message, tty) == JSON_NULL || json_type(message, tty) == JSON_FALSE))
+        tty = 0;
+    if (!config_read_command(message, 0, "", &command, fault) || (tty != 0 && !terminal_read(message, tty, &terminal, fault))) {
         stream_refuse(stream, "malformed", fault);
         return;
     }
-    exec->used = true;
+    struct exec *exec = exec_count < EXECS_MAX ? calloc(1, sizeof *exec) : NULL;
+    if (exec == NULL) {
+        stream_refuse(stream, "busy", "too many programs are running or still ending");
+        return;
+    }
+    exec_count++;
+    exec->next = execs;
+    execs = exec;
     program_label(&command, workload, &exec->label);
     exec->stream = stream;
-    exec->report.fd = exec->input.fd = exec->output[0].fd = exec->output[1].fd = -1;
-    exec->status = 0;
+    exec->tty = exec->reader.sizes = exec->reader.reopens = tty != 0;
+    exec->report.fd = exec->output[0].fd = exec->output[1].fd = -1;
+    exec->input = (struct outlet){.watch.fd = -1, .passed = on_passed, .owner = exec};
     stream->kind = &EXEC;
     stream->owner = exec;
-    uint32_t with_stdin = json_member(message, 0, "stdin");
-    start(exec, &command, workload, with_stdin != 0 && json_type(message, with_stdin) == JSON_TRUE);
+    start(exec, &command, workload, is_true(message, "stdin"), tty != 0 ? &terminal : NULL);
 }
 
 bool exec_reaped(pid_t pid, int status)
 {
-    for (size_t i = 0; i < EXECS_MAX; i++) {
-        struct exec *exec = &execs[i];
-        if (!exec->used || exec->pid != pid)
+    for (struct exec *exec = execs; exec != NULL; exec = exec->next) {
+        if (exec->pid != pid)
             continue;
         if (exec->report.fd >= 0)
             on_report(&exec->report, 0);
@@ -355,8 +349,12 @@ bool exec_reaped(pid_t pid, int status)
         exec->status = status;
         timer_stop(&exec->hang_up);
         /* Whatever it wrote is in the pipes by now: look once more. */
-        exec->readable[0] = exec->output[0].fd >= 0;
-        exec->readable[1] = exec->output[1].fd >= 0;
+        for (size_t which = 0; which < 2; which++) {
+            int held = 0;
+            exec->readable[which] = exec->output[which].fd >= 0;
+            if (exec->readable[which] && ioctl(exec->output[which].fd, FIONREAD, &held) == 0 && held > 0)
+                exec->left[which] = (size_t)held;
+        }
         maybe_free(exec);
         return true;
     }
@@ -365,7 +363,7 @@ bool exec_reaped(pid_t pid, int status)
 
 void exec_signal_all(int number)
 {
-    for (size_t i = 0; i < EXECS_MAX; i++)
-        if (execs[i].used && execs[i].pid > 0)
-            kill(-execs[i].pid, number);
+    for (struct exec *exec = execs; exec != NULL; exec = exec->next)
+        if (exec->pid > 0)
+            kill(-exec->pid, number);
 }

@@ -7,10 +7,13 @@
 #include <unistd.h>
 
 #include "bootid.h"
+#include "configuration.h"
 #include "console.h"
+#include "dhcp.h"
 #include "entropy.h"
 #include "identity.h"
 #include "machine.h"
+#include "mounts.h"
 #include "net.h"
 #include "rootfs.h"
 
@@ -44,10 +47,13 @@ static bool apply_first(const struct config *config, char *text, size_t size)
 
 bool machine_configure(const struct config *config, char *text, size_t size)
 {
-    if (!apply_first(config, text, size) || !rootfs_switch(config, text, size))
+    if (!apply_first(config, text, size) || !rootfs_switch(config, text, size) || !mounts_make(config, text, size))
         return false;
     identity_write(config);
-    return net_apply(config, text, size);
+    if (!net_apply(config, text, size))
+        return false;
+    dhcp_start(config);
+    return true;
 }
 
 bool machine_renew(const struct config *config, char *text, size_t size)
@@ -56,7 +62,18 @@ bool machine_renew(const struct config *config, char *text, size_t size)
         return false;
     bootid_renew();
     identity_write(config);
-    return net_renew(config, text, size);
+    dhcp_stop(); /* what was given to who it was */
+    if (!net_renew(config, text, size))
+        return false;
+    dhcp_start(config);
+    return true;
+}
+
+bool machine_take_lease(int index, const struct lease *before, const struct lease *now, char *text, size_t size)
+{
+    if (now != NULL && now->nameserver_count > 0 && configuration()->nameserver_count == 0)
+        identity_write_nameservers(now);
+    return net_take_lease(index, before, now, text, size);
 }
 
 void machine_sync(void)
@@ -86,6 +103,7 @@ void machine_signal_all(int number)
 
 _Noreturn void machine_power_off(void)
 {
+    mounts_leave();
     rootfs_leave();
     console_say("power off");
     for (;;) {

@@ -1,38 +1,42 @@
 #include "health.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
+#include "asking.h"
 #include "control.h"
+#include "hook.h"
 #include "loop.h"
+#include "workload.h"
 
 enum state { STATE_UNKNOWN, STATE_HEALTHY, STATE_UNHEALTHY };
-enum { REQUEST_SIZE = 1400, ANSWER_SIZE = 64 };
+enum { MESSAGE_SIZE = 256 };
 
 static const char *const STATE_NAMES[] = {"unknown", "healthy", "unhealthy"};
+static const char *const PROBE_NAMES[] = {"startup", "readiness", "liveness"};
+
+/* One of the probes in this run of the workload. */
+struct probing {
+    struct asking asking; /* first, so that an answer leads back here */
+    struct timer next;
+    uint32_t successes; /* in a row, as failures are */
+    uint32_t failures;
+    bool passed;
+};
+
+static void on_answer(struct asking *asking, bool well, const char *message);
 
 static struct {
-    const char *workload;
-    const struct probe *probe;
-    bool active; /* the workload runs */
+    const struct config *config;
+    bool active;  /* the workload runs */
+    bool started; /* post_start and the startup probe are behind it */
+    bool live;
     enum state state;
-    bool was_healthy; /* in this run of the workload */
-    uint32_t failures;
     uint64_t since_ms;
     uint64_t began_ms;
-    char message[128];
-    struct watch socket;
-    bool sent;
-    char answer[ANSWER_SIZE];
-    size_t answer_length;
-    struct timer next;
-    struct timer timeout;
-} health = {.socket.fd = -1};
+    char message[MESSAGE_SIZE];
+    struct probing probings[PROBES];
+} health;
 
 static void enter(enum state state, const char *message)
 {
@@ -46,185 +50,230 @@ static void enter(enum state state, const char *message)
     control_health_changed();
 }
 
+static size_t index_of(const struct probing *probing)
+{
+    return (size_t)(probing - health.probings);
+}
+
+static const struct probe *probe_of(const struct probing *probing)
+{
+    return &health.config->probes[index_of(probing)];
+}
+
 /* While it starts: often at first, then at a tenth of the time that it has taken already, so that a slow start is not slowed
  * by being asked, and is found ready at most a tenth late. */
-static uint64_t start_interval_ms(void)
+static uint64_t start_interval_ms(const struct probe *probe)
 {
     uint64_t waited_ms = (uptime_ms() - health.began_ms) / 10;
-    uint64_t least_ms = health.probe->start_interval_ms;
-    uint64_t most_ms = health.probe->interval_ms > least_ms ? health.probe->interval_ms : least_ms;
+    uint64_t least_ms = probe->start_interval_ms;
+    uint64_t most_ms = probe->interval_ms > least_ms ? probe->interval_ms : least_ms;
     return waited_ms < least_ms ? least_ms : waited_ms > most_ms ? most_ms : waited_ms;
 }
 
-static void plan_next(void)
+static void plan_next(struct probing *probing)
 {
-    timer_set(&health.next, health.was_healthy ? health.probe->interval_ms : start_interval_ms());
+    bool eager = index_of(probing) == PROBE_READINESS && !probing->passed;
+    timer_set(&probing->next, eager ? start_interval_ms(probe_of(probing)) : probe_of(probing)->interval_ms);
 }
 
-static void finish(bool healthy, const char *message)
+static void ask(struct timer *timer)
 {
-    loop_close(&health.socket);
-    timer_stop(&health.timeout);
-    if (healthy) {
-        health.failures = 0;
-        health.was_healthy = true;
+    struct probing *probing = timer->owner;
+    const struct question *question = &probe_of(probing)->question;
+    asking_begin(&probing->asking, question, &health.config->command, question->timeout_ms);
+}
+
+static void plan_first(size_t which)
+{
+    struct probing *probing = &health.probings[which];
+    uint64_t due_ms = health.began_ms + health.config->probes[which].initial_delay_ms, now_ms = uptime_ms();
+    probing->asking.answered = on_answer;
+    probing->next.fire = ask;
+    probing->next.owner = probing;
+    timer_set(&probing->next, due_ms > now_ms ? due_ms - now_ms : 0);
+}
+
+static void stop_asking(void)
+{
+    hook_stop();
+    for (size_t i = 0; i < PROBES; i++) {
+        timer_stop(&health.probings[i].next);
+        asking_stop(&health.probings[i].asking);
+    }
+}
+
+static void forget_answers(void)
+{
+    for (size_t i = 0; i < PROBES; i++) {
+        health.probings[i].successes = health.probings[i].failures = 0;
+        health.probings[i].passed = false;
+    }
+}
+
+/* Nothing more is asked of it; it is ended, and its restart policy decides. */
+static void condemn(const char *why)
+{
+    stop_asking();
+    health.active = false;
+    enter(STATE_UNHEALTHY, why);
+    workload_condemn(why);
+}
+
+static void be_started(void)
+{
+    health.started = true;
+    control_health_changed();
+    if (health.config->probes[PROBE_LIVENESS].question.kind != QUESTION_NONE)
+        plan_first(PROBE_LIVENESS);
+    if (health.config->probes[PROBE_READINESS].question.kind != QUESTION_NONE) {
+        plan_first(PROBE_READINESS);
+        return;
+    }
+    health.probings[PROBE_READINESS].passed = true; /* a probe that is asked for later has to fail before it says otherwise */
+    bool asked = health.config->post_start.kind != QUESTION_NONE || health.config->probes[PROBE_STARTUP].question.kind != QUESTION_NONE;
+    enter(STATE_HEALTHY, asked ? "it has started, and no readiness probe was asked for" : "it runs, and no probe was asked for");
+}
+
+static void judge_readiness(const struct probing *probing, bool well, const char *message)
+{
+    if (well && probing->passed && probing->successes >= probe_of(probing)->success_threshold)
         enter(STATE_HEALTHY, message);
-    } else {
-        health.failures++;
-        if (health.was_healthy && health.failures >= health.probe->unhealthy_threshold)
-            enter(STATE_UNHEALTHY, message);
-        else if (health.state != STATE_HEALTHY)
-            enter(health.state, message);
-    }
-    plan_next();
+    else if (!well && probing->passed && probing->failures >= probe_of(probing)->failure_threshold)
+        enter(STATE_UNHEALTHY, message);
+    else if (health.state != STATE_HEALTHY)
+        enter(health.state, message);
 }
 
-static bool send_request(void)
+static void on_answer(struct asking *asking, bool well, const char *message)
 {
-    char request[REQUEST_SIZE], host[INET_ADDRSTRLEN];
-    inet_ntop(AF_INET, &health.probe->host, host, sizeof host);
-    int length = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s:%u\r\nUser-Agent: kestrel\r\nAccept: */*\r\nConnection: close\r\n\r\n",
-                          health.probe->path, host, health.probe->port);
-    return send(health.socket.fd, request, (size_t)length, MSG_NOSIGNAL) == length;
-}
-
-static void read_answer(void)
-{
-    ssize_t length = recv(health.socket.fd, health.answer + health.answer_length, sizeof health.answer - health.answer_length, 0);
-    if (length < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (length <= 0) {
-        finish(false, length == 0 ? "the connection was closed without an answer" : strerror(errno));
+    struct probing *probing = (struct probing *)asking;
+    const struct probe *probe = probe_of(probing);
+    size_t which = index_of(probing);
+    char why[MESSAGE_SIZE];
+    probing->successes = well && probing->successes < UINT32_MAX ? probing->successes + 1 : well ? UINT32_MAX : 0;
+    probing->failures = well ? 0 : probing->failures + 1;
+    if (well && probing->successes >= probe->success_threshold)
+        probing->passed = true;
+    if (which != PROBE_READINESS && probing->failures >= probe->failure_threshold) {
+        if (probing->failures == 1)
+            snprintf(why, sizeof why, "the %s probe failed: %s", PROBE_NAMES[which], message);
+        else
+            snprintf(why, sizeof why, "the %s probe failed %u times: %s", PROBE_NAMES[which], probing->failures, message);
+        health.live = which != PROBE_LIVENESS;
+        condemn(why);
         return;
     }
-    health.answer_length += (size_t)length;
-    int status = health_read_status(health.answer, health.answer_length);
-    char message[64];
-    if (status == 0)
-        return;
-    if (status < 0) {
-        finish(false, "the answer is not HTTP/1");
+    if (which == PROBE_STARTUP && probing->passed) {
+        be_started();
         return;
     }
-    snprintf(message, sizeof message, "HTTP %d", status);
-    finish(status >= 200 && status < 400, message);
-}
-
-static void on_socket(struct watch *watch, uint32_t events)
-{
-    (void)events;
-    if (!health.sent) {
-        int error = 0;
-        socklen_t size = sizeof error;
-        if (getsockopt(watch->fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == EINPROGRESS)
-            return;
-        health.sent = true;
-        if (error != 0 || !send_request()) {
-            finish(false, strerror(error != 0 ? error : errno));
-            return;
-        }
+    if (which == PROBE_READINESS) {
+        judge_readiness(probing, well, message);
+    } else if (which == PROBE_STARTUP) {
+        snprintf(why, sizeof why, "the startup probe: %s", message);
+        enter(health.state, why);
     }
-    read_answer();
+    plan_next(probing);
 }
 
-static void on_timeout(struct timer *timer)
+static void ask_startup(void)
 {
-    char message[64];
-    (void)timer;
-    snprintf(message, sizeof message, "no answer within %u ms", health.probe->timeout_ms);
-    finish(false, message);
-}
-
-static void probe_now(struct timer *timer)
-{
-    (void)timer;
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(health.probe->port), .sin_addr = health.probe->host};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        finish(false, strerror(errno));
-        return;
-    }
-    health.sent = false;
-    health.answer_length = 0;
-    health.socket = (struct watch){.fd = fd, .ready = on_socket};
-    if (connect(fd, (const struct sockaddr *)&address, sizeof address) != 0 && errno != EINPROGRESS) {
-        finish(false, strerror(errno));
-        return;
-    }
-    timer_set(&health.timeout, health.probe->timeout_ms);
-    loop_watch(&health.socket, EPOLLIN | EPOLLOUT | EPOLLET);
-}
-
-static void enter_unprobed(void)
-{
-    health.was_healthy = true; /* a probe that is asked for later has to fail before it says otherwise */
-    enter(STATE_HEALTHY, "it runs, and no probe was asked for");
-}
-
-void health_begin(const char *workload, const struct probe *probe)
-{
-    health.workload = workload;
-    health.probe = probe;
-    health.was_healthy = false;
-    health.failures = 0;
-    health.active = true;
-    health.began_ms = uptime_ms();
-    health.next.fire = probe_now;
-    health.timeout.fire = on_timeout;
-    if (!probe->wanted)
-        enter_unprobed();
+    if (health.config->probes[PROBE_STARTUP].question.kind == QUESTION_NONE)
+        be_started();
     else
-        probe_now(&health.next);
+        plan_first(PROBE_STARTUP);
 }
 
-static void stop_probing(void)
+static void on_post_start(bool well, const char *message)
 {
-    loop_close(&health.socket);
-    timer_stop(&health.next);
-    timer_stop(&health.timeout);
-}
-
-void health_renew(const char *workload, const struct probe *probe)
-{
-    if (health.workload == NULL)
+    char why[MESSAGE_SIZE];
+    if (well) {
+        ask_startup();
         return;
-    health.workload = workload;
-    health.probe = probe;
+    }
+    snprintf(why, sizeof why, "its post_start hook failed: %s", message);
+    condemn(why);
+}
+
+static void start(void)
+{
+    const struct question *hook = &health.config->post_start;
+    if (hook->kind == QUESTION_NONE) {
+        ask_startup();
+        return;
+    }
+    enter(health.state, "its post_start hook runs");
+    hook_run(hook, &health.config->command, hook->timeout_ms, true, on_post_start);
+}
+
+void health_begin(const struct config *config)
+{
+    health.config = config;
+    health.active = true;
+    health.started = false;
+    health.live = true;
+    health.began_ms = uptime_ms();
+    forget_answers();
+    control_health_changed();
+    start();
+}
+
+void health_renew(const struct config *config)
+{
+    if (health.config == NULL)
+        return;
+    health.config = config;
     if (!health.active)
         return;
-    stop_probing();
-    if (probe->wanted)
-        timer_set(&health.next, 0);
-    else
-        enter_unprobed();
+    stop_asking();
+    bool passed = health.probings[PROBE_READINESS].passed;
+    forget_answers();
+    if (!health.started) {
+        start();
+        return;
+    }
+    health.probings[PROBE_READINESS].passed = passed;
+    health.began_ms = 0; /* its delays are long over, and it is asked at once */
+    be_started();
+    health.began_ms = uptime_ms();
 }
 
 void health_hurry(void)
 {
-    if (health.next.armed)
-        timer_set(&health.next, 0);
+    for (size_t i = 0; i < PROBES; i++)
+        if (health.probings[i].next.armed)
+            timer_set(&health.probings[i].next, 0);
 }
 
 void health_end(void)
 {
-    if (health.workload == NULL)
+    if (health.config == NULL)
         return;
     health.active = false;
-    stop_probing();
+    health.started = false;
+    stop_asking();
     enter(STATE_UNKNOWN, "the workload does not run");
+}
+
+static void write_flag(struct writer *writer, const char *name, bool value)
+{
+    write_text(writer, name);
+    write_text(writer, value ? "true" : "false");
 }
 
 bool health_describe(struct writer *writer)
 {
-    if (health.workload == NULL)
+    if (health.config == NULL)
         return false;
     write_text(writer, "\"workload\":");
-    write_quoted(writer, health.workload);
+    write_quoted(writer, health.config->workload_name);
     write_text(writer, ",\"state\":");
     write_quoted(writer, STATE_NAMES[health.state]);
     write_text(writer, ",\"message\":");
     write_quoted(writer, health.message);
     write_text(writer, ",\"since_ms\":");
     write_integer(writer, (int64_t)health.since_ms);
+    write_flag(writer, ",\"started\":", health.started);
+    write_flag(writer, ",\"live\":", health.live);
     return true;
 }

@@ -2,17 +2,18 @@
 #define KESTREL_HEALTH_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "config.h"
 #include "writer.h"
 
-/* The HTTP probe of the workload, made only while it runs. */
+/* How the workload is, by its probes: asked only while it runs, and after its post_start hook. */
 
-void health_begin(const char *workload, const struct probe *probe);
+void health_begin(const struct config *config);
 void health_end(void);
 
-/* Other settings hold. A probe under way is given up, and the next made at once. */
-void health_renew(const char *workload, const struct probe *probe);
+/* Other settings hold. Probes under way are given up, and the next made at once. */
+void health_renew(const struct config *config);
 
 /* Time has passed that this guest did not see: probe at once. */
 void health_hurry(void);

@@ -1,5 +1,6 @@
 #include "identity.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 
@@ -68,6 +69,18 @@ void identity_write(const struct config *config)
     for (size_t i = 0; i < config->nameserver_count; i++) {
         write_text(&writer, "nameserver ");
         write_text(&writer, config->nameservers[i]);
+        write_text(&writer, "\n");
+    }
+    put("resolv.conf", &writer);
+}
+
+void identity_write_nameservers(const struct lease *lease)
+{
+    struct writer writer = begin();
+    for (size_t i = 0; i < lease->nameserver_count; i++) {
+        char text[INET_ADDRSTRLEN];
+        write_text(&writer, "nameserver ");
+        write_text(&writer, inet_ntop(AF_INET, &lease->nameservers[i], text, sizeof text));
         write_text(&writer, "\n");
     }
     put("resolv.conf", &writer);

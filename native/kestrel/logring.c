@@ -82,6 +82,8 @@ void log_line_feed(struct log_line *line, const char *bytes, size_t length)
             bytes++;
             length--;
         }
+        if (ended && line->terminal && line->length > 0 && line->bytes[line->length - 1] == '\r')
+            line->length--;
         logring_add(line->source, !ended, line->bytes, line->length);
         line->length = 0;
     }

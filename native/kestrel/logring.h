@@ -13,6 +13,7 @@ enum { LOG_LINE_MAX = 16384, LOG_HEAD = 24, LOG_RING_SIZE = 1048576 };
 /* A source's line that has no end yet. */
 struct log_line {
     enum log_source source;
+    bool terminal; /* its lines end with CR LF */
     size_t length;
     char bytes[LOG_LINE_MAX];
 };

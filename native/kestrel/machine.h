@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "config.h"
+#include "lease.h"
 
 /* What differs between a guest and the test agent on a host: guest.c and pretend.c each hold one of these. */
 
@@ -16,6 +17,9 @@ bool machine_configure(const struct config *config, char *text, size_t size);
 
 /* The same for a guest that has an identity already: its root is not touched. */
 bool machine_renew(const struct config *config, char *text, size_t size);
+
+/* An interface has `now` in place of `before`; either may be NULL. False with the reason in `text`: it has what could be done. */
+bool machine_take_lease(int index, const struct lease *before, const struct lease *now, char *text, size_t size);
 
 /* Step the wall clock. */
 bool machine_set_clock(int64_t unix_ns);

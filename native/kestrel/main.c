@@ -7,12 +7,13 @@
 #include "boot.h"
 #include "channel.h"
 #include "console.h"
+#include "descriptors.h"
 #include "loop.h"
 #include "modules.h"
-#include "port.h"
 #include "reap.h"
 #include "rootfs.h"
 #include "timeline.h"
+#include "transport.h"
 
 enum { DEVICE_WAIT_MS = 10000 };
 
@@ -35,6 +36,7 @@ int main(void)
         return 2;
     }
     boot_mount();
+    descriptors_raise();
     timeline_mark(MILESTONE_INIT);
     modules_load();
     timeline_mark(MILESTONE_MODULES);
@@ -43,9 +45,8 @@ int main(void)
     loop_open();
     if (!reap_open())
         boot_fail("signals", strerror(errno));
-    int port = port_open("volant.agent", DEVICE_WAIT_MS);
-    if (port < 0 || !channel_open(port))
-        boot_fail("volant.agent", "no such virtio port");
+    if (!transport_open("volant.agent", DEVICE_WAIT_MS))
+        boot_fail("volant.agent", "no such virtio port, and no vsock");
     timeline_mark(MILESTONE_CHANNEL);
     console_say("waiting for the host");
     for (;;)

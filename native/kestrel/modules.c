@@ -8,13 +8,23 @@
 #include <unistd.h>
 
 #include "console.h"
+#include "port.h"
 
 enum { LIST_SIZE = 16384 };
 
 static char list[LIST_SIZE];
 
+/* vsock takes three modules and their time, and few machines have the device. It is on the bus before: they stand last in the list. */
+static bool is_needless(const char *path)
+{
+    const char *name = strrchr(path, '/');
+    return strstr(name != NULL ? name : path, "vsock") != NULL && !port_is_vsock();
+}
+
 static void load(const char *path)
 {
+    if (is_needless(path))
+        return;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) != 0 && errno != EEXIST))
         console_say("module %s: %s", path, strerror(errno));

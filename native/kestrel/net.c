@@ -94,33 +94,52 @@ static bool set_name(int index, const char *name, const uint8_t mac[6])
     return request_perform(&request);
 }
 
-static bool add_address(int index, const struct interface *interface)
+static bool add_address(int index, struct in_addr local, uint8_t prefix)
 {
     struct request request;
     struct ifaddrmsg *address = request_begin(&request, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, sizeof *address);
     address->ifa_family = AF_INET;
-    address->ifa_prefixlen = interface->prefix;
+    address->ifa_prefixlen = prefix;
     address->ifa_index = (uint32_t)index;
-    request_add(&request, IFA_LOCAL, &interface->address, sizeof interface->address);
-    request_add(&request, IFA_ADDRESS, &interface->address, sizeof interface->address);
-    if (interface->prefix > 0 && interface->prefix < 31) {
-        uint32_t broadcast = interface->address.s_addr | htonl(0xffffffffu >> interface->prefix);
+    request_add(&request, IFA_LOCAL, &local, sizeof local);
+    request_add(&request, IFA_ADDRESS, &local, sizeof local);
+    if (prefix > 0 && prefix < 31) {
+        uint32_t broadcast = local.s_addr | htonl(0xffffffffu >> prefix);
         request_add(&request, IFA_BROADCAST, &broadcast, sizeof broadcast);
     }
     return request_perform(&request);
 }
 
-static bool add_default_route(int index, const struct in_addr *gateway)
+static bool remove_address(int index, struct in_addr local, uint8_t prefix)
 {
     struct request request;
-    struct rtmsg *route = request_begin(&request, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof *route);
+    struct ifaddrmsg *address = request_begin(&request, RTM_DELADDR, 0, sizeof *address);
+    address->ifa_family = AF_INET;
+    address->ifa_prefixlen = prefix;
+    address->ifa_index = (uint32_t)index;
+    request_add(&request, IFA_LOCAL, &local, sizeof local);
+    return request_perform(&request) || errno == EADDRNOTAVAIL; /* it went together with another */
+}
+
+/* `type` is RTM_NEWROUTE or RTM_DELROUTE. A gateway beyond the interface's own network is reached on the link all the same. */
+static bool change_route(uint16_t type, int index, const struct lease_route *wanted, bool gateway_is_near)
+{
+    struct request request;
+    uint16_t flags = type == RTM_NEWROUTE ? NLM_F_CREATE | NLM_F_REPLACE : 0;
+    struct rtmsg *route = request_begin(&request, type, flags, sizeof *route);
+    bool has_gateway = wanted->gateway.s_addr != 0;
+    uint32_t out = (uint32_t)index;
     route->rtm_family = AF_INET;
+    route->rtm_dst_len = wanted->prefix;
     route->rtm_table = RT_TABLE_MAIN;
     route->rtm_protocol = RTPROT_STATIC;
-    route->rtm_scope = RT_SCOPE_UNIVERSE;
+    route->rtm_scope = has_gateway ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK;
     route->rtm_type = RTN_UNICAST;
-    uint32_t out = (uint32_t)index;
-    request_add(&request, RTA_GATEWAY, gateway, sizeof *gateway);
+    route->rtm_flags = has_gateway && !gateway_is_near ? RTNH_F_ONLINK : 0;
+    if (wanted->prefix > 0)
+        request_add(&request, RTA_DST, &wanted->destination, sizeof wanted->destination);
+    if (has_gateway)
+        request_add(&request, RTA_GATEWAY, &wanted->gateway, sizeof wanted->gateway);
     request_add(&request, RTA_OIF, &out, sizeof out);
     return request_perform(&request);
 }
@@ -154,16 +173,21 @@ static bool remove_addresses(int index)
     all->ifa_family = AF_INET;
     if (!request_dump(&request, see_address, &addresses))
         return false;
-    for (size_t i = 0; i < addresses.count; i++) {
-        struct ifaddrmsg *address = request_begin(&request, RTM_DELADDR, 0, sizeof *address);
-        address->ifa_family = AF_INET;
-        address->ifa_prefixlen = addresses.list[i].prefix;
-        address->ifa_index = (uint32_t)index;
-        request_add(&request, IFA_LOCAL, &addresses.list[i].local, sizeof addresses.list[i].local);
-        if (!request_perform(&request) && errno != EADDRNOTAVAIL) /* it went together with another */
+    for (size_t i = 0; i < addresses.count; i++)
+        if (!remove_address(index, addresses.list[i].local, addresses.list[i].prefix))
             return false;
-    }
     return true;
+}
+
+/* The kernel finds cards in an order of its own: who has another's name gives it up, and gets its own when its turn comes. */
+static bool clear_name(const char *name, int index)
+{
+    unsigned taken = if_nametoindex(name);
+    char aside[IF_NAMESIZE];
+    if (taken == 0 || (int)taken == index)
+        return true;
+    snprintf(aside, sizeof aside, "card%u", taken);
+    return set_up((int)taken, 0, false) && set_name((int)taken, aside, NULL);
 }
 
 static bool apply_interface(const struct interface *interface, bool again, const char **what)
@@ -183,16 +207,16 @@ static bool apply_interface(const struct interface *interface, bool again, const
     if (again && !remove_addresses(index))
         return false;
     *what = "cannot be named";
-    if (!set_name(index, interface->name, renumbered ? interface->mac : NULL))
+    if (!clear_name(interface->name, index) || !set_name(index, interface->name, renumbered ? interface->mac : NULL))
         return false;
     *what = "cannot be brought up";
     if (!set_up(index, interface->mtu, true))
         return false;
     *what = "cannot get its address";
-    if (interface->has_address && !add_address(index, interface))
+    if (interface->has_address && !add_address(index, interface->address, interface->prefix))
         return false;
     *what = "cannot get its default route";
-    return !interface->has_gateway || add_default_route(index, &interface->gateway);
+    return !interface->has_gateway || change_route(RTM_NEWROUTE, index, &(struct lease_route){.gateway = interface->gateway}, true);
 }
 
 /* Links of an earlier identity that this one does not have. */
@@ -251,4 +275,49 @@ bool net_apply(const struct config *config, char *text, size_t size)
 bool net_renew(const struct config *config, char *text, size_t size)
 {
     return apply(config, true, text, size);
+}
+
+static bool is_near(const struct lease *lease, struct in_addr gateway)
+{
+    uint32_t mask = lease->prefix == 0 ? 0 : htonl(0xffffffffu << (32 - lease->prefix));
+    return ((gateway.s_addr ^ lease->address.s_addr) & mask) == 0;
+}
+
+static bool has_route(const struct lease *lease, const struct lease_route *route)
+{
+    for (size_t i = 0; lease != NULL && i < lease->route_count; i++)
+        if (memcmp(&lease->routes[i], route, sizeof *route) == 0)
+            return true;
+    return false;
+}
+
+static bool take_lease(int index, const struct lease *before, const struct lease *now, const char **what)
+{
+    bool stays = before != NULL && now != NULL && before->address.s_addr == now->address.s_addr && before->prefix == now->prefix;
+    *what = "cannot lose its address"; /* its routes go with it */
+    if (before != NULL && !stays && !remove_address(index, before->address, before->prefix))
+        return false;
+    for (size_t i = 0; stays && i < before->route_count; i++)
+        if (!has_route(now, &before->routes[i]))
+            change_route(RTM_DELROUTE, index, &before->routes[i], is_near(before, before->routes[i].gateway));
+    if (now == NULL)
+        return true;
+    *what = "cannot get its address";
+    if (!add_address(index, now->address, now->prefix))
+        return false;
+    *what = "cannot get its routes";
+    bool done = true;
+    for (size_t i = 0; i < now->route_count; i++)
+        done = change_route(RTM_NEWROUTE, index, &now->routes[i], is_near(now, now->routes[i].gateway)) && done;
+    return done;
+}
+
+bool net_take_lease(int index, const struct lease *before, const struct lease *now, char *text, size_t size)
+{
+    const char *what = "no netlink";
+    bool done = netlink_open() && take_lease(index, before, now, &what);
+    if (!done)
+        snprintf(text, size, "%s: %s", what, strerror(errno));
+    netlink_close();
+    return done;
 }

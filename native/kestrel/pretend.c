@@ -1,6 +1,8 @@
 #include <stdlib.h>
 
+#include "asking.h"
 #include "exec.h"
+#include "files.h"
 #include "machine.h"
 #include "workload.h"
 
@@ -22,6 +24,16 @@ bool machine_configure(const struct config *config, char *text, size_t size)
 bool machine_renew(const struct config *config, char *text, size_t size)
 {
     return machine_configure(config, text, size);
+}
+
+bool machine_take_lease(int index, const struct lease *before, const struct lease *now, char *text, size_t size)
+{
+    (void)index;
+    (void)before;
+    (void)now;
+    (void)text;
+    (void)size;
+    return true;
 }
 
 bool machine_set_clock(int64_t unix_ns)
@@ -53,6 +65,8 @@ void machine_signal_all(int number)
 {
     workload_signal_group(number);
     exec_signal_all(number);
+    files_signal_all(number);
+    asking_signal_all(number);
 }
 
 _Noreturn void machine_power_off(void)

@@ -7,11 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "account.h"
+#include "descriptors.h"
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -106,6 +108,15 @@ static void enter_directory(const char *path)
         fail(STAGE_WORKDIR, errno);
 }
 
+static void take_limits(const struct command *command)
+{
+    for (size_t i = 0; i < command->ulimit_count; i++) {
+        struct rlimit limit = {command->ulimits[i].soft, command->ulimits[i].hard};
+        if (setrlimit(command->ulimits[i].resource, &limit) != 0)
+            fail(STAGE_LIMITS, errno);
+    }
+}
+
 static void take_rights(const struct account *account)
 {
     /* Without privilege there is nothing to take but what one has, and setting that again is allowed. */
@@ -143,10 +154,13 @@ static _Noreturn void run_file(const char *file, char *const argv[])
     fail(STAGE_PROGRAM, error);
 }
 
-static _Noreturn void become(const struct command *command, const struct command *base)
+static _Noreturn void become(const struct command *command, const struct command *base, const struct terminal *terminal)
 {
     static struct account account;
     setsid();
+    if (terminal != NULL && ioctl(STDIN_FILENO, TIOCSCTTY, 0) != 0)
+        fail(STAGE_SETUP, errno);
+    descriptors_restore();
     reset_signals();
     umask(022);
     const char *user = command->user != NULL ? command->user : base != NULL ? base->user : "0:0";
@@ -155,20 +169,30 @@ static _Noreturn void become(const struct command *command, const struct command
     set_variable("PATH", DEFAULT_PATH);
     if (base != NULL)
         set_variables(base);
+    if (terminal != NULL)
+        set_variable("TERM", terminal->term);
     set_variables(command);
     if (find_variable("HOME") == NULL)
         set_variable("HOME", account.home);
     enter_directory(command->workdir != NULL ? command->workdir : base != NULL ? base->workdir : "/");
+    take_limits(base != NULL ? base : command);
     take_rights(&account);
     run_file(command->argv[0], (char *const *)(uintptr_t)command->argv);
 }
 
-bool program_start(const struct command *command, const struct command *base, bool with_stdin, struct program *program)
+enum { ENDS = 4 };
+
+static void close_one(int fd)
 {
-    /* Each pair: the program's end, ours. */
-    int ends[4][2] = {{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}};
+    if (fd >= 0)
+        close(fd);
+}
+
+/* Each pair: the program's end, ours. */
+static bool make_pipes(int ends[ENDS][2], bool with_stdin)
+{
     bool made = true;
-    for (int i = 0; i < 4 && made; i++) {
+    for (int i = 0; i < ENDS && made; i++) {
         int pipe_fds[2] = {-1, -1};
         if (i == 0 && !with_stdin) {
             ends[0][0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -180,23 +204,58 @@ bool program_start(const struct command *command, const struct command *base, bo
         ends[i][1] = pipe_fds[i == 0 ? 1 : 0];
         made = made && fcntl(ends[i][1], F_SETFL, O_NONBLOCK) == 0;
     }
+    return made;
+}
+
+/* The program has the terminal three times; we have it once for each direction. */
+static bool make_terminal(int ends[ENDS][2], const struct terminal *terminal)
+{
+    int report[2];
+    ends[1][1] = terminal_open(terminal, &ends[0][0]);
+    if (ends[1][1] < 0)
+        return false;
+    ends[0][1] = fcntl(ends[1][1], F_DUPFD_CLOEXEC, 0);
+    ends[1][0] = fcntl(ends[0][0], F_DUPFD_CLOEXEC, 0);
+    ends[2][0] = fcntl(ends[0][0], F_DUPFD_CLOEXEC, 0);
+    if (ends[0][1] < 0 || ends[1][0] < 0 || ends[2][0] < 0 || pipe2(report, O_CLOEXEC) != 0)
+        return false;
+    ends[3][0] = report[1];
+    ends[3][1] = report[0];
+    return fcntl(report[0], F_SETFL, O_NONBLOCK) == 0;
+}
+
+static bool start(const struct command *command, const struct command *base, bool with_stdin, const struct terminal *terminal,
+                  struct program *program)
+{
+    int ends[ENDS][2] = {{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}};
+    bool made = terminal != NULL ? make_terminal(ends, terminal) : make_pipes(ends, with_stdin);
     pid_t pid = made ? fork() : -1;
     if (pid == 0) {
         place_descriptors(ends[0][0], ends[1][0], ends[2][0], ends[3][0]);
-        become(command, base);
+        become(command, base, terminal);
     }
     int error = errno;
-    for (int i = 0; i < 4; i++) {
-        if (ends[i][0] >= 0)
-            close(ends[i][0]);
-        if (pid < 0 && ends[i][1] >= 0)
-            close(ends[i][1]);
+    for (int i = 0; i < ENDS; i++) {
+        close_one(ends[i][0]);
+        if (pid < 0)
+            close_one(ends[i][1]);
     }
     errno = error;
     if (pid < 0)
         return false;
     *program = (struct program){pid, ends[0][1], ends[1][1], ends[2][1], ends[3][1]};
     return true;
+}
+
+bool program_start(const struct command *command, const struct command *base, bool with_stdin, struct program *program)
+{
+    return start(command, base, with_stdin, NULL, program);
+}
+
+bool program_start_on_terminal(const struct command *command, const struct command *base, const struct terminal *terminal,
+                               struct program *program)
+{
+    return start(command, base, true, terminal, program);
 }
 
 int program_outcome(int report_fd, struct program_fault *fault)
@@ -228,6 +287,9 @@ const char *program_explain(const struct program_fault *fault, const struct prog
     case STAGE_RIGHTS:
         snprintf(text, size, "cannot become user %s: %s", label->user, error);
         return "not_permitted";
+    case STAGE_LIMITS:
+        snprintf(text, size, "cannot set its ulimits: %s", error);
+        return "failed";
     case STAGE_WORKDIR:
         snprintf(text, size, "cannot enter %s: %s", label->workdir, error);
         return "failed";

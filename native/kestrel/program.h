@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include "config.h"
+#include "terminal.h"
 
 /* Starting a program beside or as the workload: own session, clean signals, closed descriptors, its user's rights. */
 
@@ -17,7 +18,7 @@ struct program {
     int report_fd; /* ends empty once the program runs, or holds a program_fault */
 };
 
-enum program_stage { STAGE_SETUP = 1, STAGE_USER, STAGE_RIGHTS, STAGE_WORKDIR, STAGE_PROGRAM };
+enum program_stage { STAGE_SETUP = 1, STAGE_USER, STAGE_RIGHTS, STAGE_WORKDIR, STAGE_LIMITS, STAGE_PROGRAM };
 
 struct program_fault {
     int32_t stage;
@@ -27,6 +28,10 @@ struct program_fault {
 /* `base` gives what `command` leaves out, and its variables come first; NULL for the workload itself.
    False with errno set. All descriptors do not block and close on exec. */
 bool program_start(const struct command *command, const struct command *base, bool with_stdin, struct program *program);
+
+/* The same on a terminal of its own, as the leader of a new session: `stdin_fd` and `stdout_fd` are both our end, `stderr_fd` is -1. */
+bool program_start_on_terminal(const struct command *command, const struct command *base, const struct terminal *terminal,
+                               struct program *program);
 
 /* Read the report: 0 still starting, 1 runs, -1 failed and `fault` is set. */
 int program_outcome(int report_fd, struct program_fault *fault);

@@ -7,7 +7,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "asking.h"
 #include "exec.h"
+#include "files.h"
 #include "freeze.h"
 #include "loop.h"
 #include "shutdown.h"
@@ -23,7 +25,7 @@ static void reap_children(void)
         int status;
         pid_t pid = waitpid(-1, &status, WNOHANG);
         if (pid > 0) {
-            if (!workload_reaped(pid, status) && !freeze_reaped(pid, status))
+            if (!workload_reaped(pid, status) && !freeze_reaped(pid, status) && !asking_reaped(pid, status) && !files_reaped(pid))
                 exec_reaped(pid, status);
         } else if (pid == 0 || errno != EINTR) {
             if (pid < 0)

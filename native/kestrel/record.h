@@ -5,16 +5,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Records of an exec stream, as the host sends them. */
+/* Records of an exec or attach stream, as the host sends them. */
 
-enum { RECORD_HEAD = 5, RECORD_MAX = 65531 };
-enum { RECORD_STDIN = 0, RECORD_STDOUT = 1, RECORD_STDERR = 2, RECORD_END = 3, RECORD_SIGNAL = 6 };
+enum { RECORD_HEAD = 5, RECORD_MAX = 65531, RECORD_SMALL = 4 };
+enum { RECORD_STDIN = 0, RECORD_STDOUT = 1, RECORD_STDERR = 2, RECORD_END = 3, RECORD_RESIZE = 4, RECORD_SIGNAL = 6 };
 
 struct record_reader {
+    bool sizes;    /* a record of type 4 is allowed */
+    bool reopens;  /* stdin goes on after its end, as a terminal's does */
     uint8_t head[RECORD_HEAD];
     size_t head_length;
     uint32_t left;
     bool input_ended;
+    uint8_t small[RECORD_SMALL]; /* what is not stdin is handed on whole */
+    size_t small_length;
 };
 
 /* Part of a record's bytes, in order; stdin comes in pieces as it arrives. */

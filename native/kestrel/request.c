@@ -4,6 +4,7 @@
 
 #include "configuration.h"
 #include "control.h"
+#include "dhcp.h"
 #include "freeze.h"
 #include "health.h"
 #include "machine.h"
@@ -21,6 +22,7 @@ static void set_clock(struct ticket ticket, const struct json *message)
         control_refuse(ticket, "failed", "the clock cannot be set");
     } else {
         health_hurry(); /* a guest that has slept is told the time */
+        dhcp_hurry();
         control_answer(ticket, NULL);
     }
 }

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include "attach.h"
 #include "channel.h"
 #include "console.h"
 #include "control.h"
@@ -17,7 +18,7 @@
 enum { TERM_MS = 1000, KILL_MS = 2000, DRAIN_MS = 1000, DRAIN_STEP_MS = 20 };
 enum phase { PHASE_NONE, PHASE_WORKLOAD, PHASE_TERM, PHASE_KILL, PHASE_DRAIN };
 
-static const char *const REASONS[] = {"requested", "workload_ended", "failed"};
+static const char *const REASONS[] = {"requested", "workload_ended", "failed", "restart_limit"};
 
 static enum phase phase;
 static enum stop_reason reason;
@@ -30,7 +31,7 @@ static void on_timer(struct timer *fired)
 {
     (void)fired;
     if (phase == PHASE_DRAIN) {
-        if (uptime_ms() >= drain_until_ms || !channel_is_attached() || (channel_is_drained() && control_is_drained() && logs_are_drained()))
+        if (uptime_ms() >= drain_until_ms || !channel_is_attached() || (channel_is_drained() && control_is_drained() && logs_are_drained() && attach_is_drained()))
             machine_power_off();
         timer_set(&timer, DRAIN_STEP_MS);
     } else {
@@ -81,7 +82,7 @@ void shutdown_begin(enum stop_reason wanted, uint32_t grace_ms)
     freeze_end(); /* who waits to write could not end */
     console_say("stopping (%s)", REASONS[reason]);
     control_stopping();
-    if (workload_stop())
+    if (workload_stop(grace_ms))
         timer_set(&timer, grace_ms);
     else
         leave_workload_phase();

@@ -6,7 +6,7 @@
 
 /* The orderly end: the workload, then everybody else, then the machine. */
 
-enum stop_reason { STOP_REQUESTED, STOP_WORKLOAD_ENDED, STOP_FAILED };
+enum stop_reason { STOP_REQUESTED, STOP_WORKLOAD_ENDED, STOP_FAILED, STOP_RESTART_LIMIT };
 
 /* Only the first call counts, but a later one may shorten the grace. */
 void shutdown_begin(enum stop_reason reason, uint32_t grace_ms);

@@ -4,6 +4,7 @@
 
 #include "frame.h"
 #include "message.h"
+#include "record.h"
 
 size_t staged_take(struct staged *staged, uint8_t *to, size_t room)
 {
@@ -40,4 +41,16 @@ void staged_error(struct staged *staged, const char *code, const char *text)
     write_quoted(&writer, brief); /* at most six times as long, which fits */
     write_text(&writer, "}}");
     staged_finish(staged, &writer);
+}
+
+void staged_end(struct staged *staged, bool signalled, int number)
+{
+    uint8_t *to = staged->bytes + staged->length;
+    struct writer writer = {.bytes = (char *)to, .capacity = sizeof staged->bytes - staged->length, .length = RECORD_HEAD};
+    write_text(&writer, signalled ? "{\"signal\": " : "{\"code\": ");
+    write_integer(&writer, number);
+    write_text(&writer, "}");
+    to[0] = RECORD_END;
+    store_u32(to + 1, (uint32_t)(writer.length - RECORD_HEAD));
+    staged->length += writer.length;
 }

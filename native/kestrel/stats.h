@@ -3,7 +3,7 @@
 
 #include "writer.h"
 
-/* The answer to `stats`: memory, load, processor time, uptime. */
+/* The answer to `stats`: memory, load, processes, processor time, uptime, disks, cards. */
 void stats_describe(struct writer *writer);
 
 #endif

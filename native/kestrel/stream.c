@@ -5,7 +5,7 @@
 
 #include "frame.h"
 
-enum { PINGS_MAX = 16, RESETS_MAX = 64 };
+enum { PINGS_MAX = 16, RESETS_MAX = 1024 };
 
 static struct {
     bool open;
@@ -22,12 +22,21 @@ static struct {
     uint32_t resets[RESETS_MAX];
     size_t reset_count;
     size_t turn; /* whose turn it is to send */
+    size_t found; /* where the last one was that was looked for */
+    size_t openings; /* bytes set aside for opening messages */
     struct stream streams[STREAMS_MAX];
 } session;
 
+static void free_opening(struct opening *opening)
+{
+    free(opening->bytes);
+    session.openings -= opening->size;
+    *opening = (struct opening){0};
+}
+
 static void free_stream(struct stream *stream)
 {
-    free(stream->opening);
+    free_opening(&stream->opening);
     memset(stream, 0, sizeof *stream);
 }
 
@@ -66,6 +75,7 @@ void session_begin(stream_opener opener)
     session.ping_count = 0;
     session.reset_count = 0;
     session.turn = 0;
+    session.found = 0;
 }
 
 void session_end(void)
@@ -105,11 +115,21 @@ void stream_end(struct stream *stream)
     stream->end_wanted = true;
 }
 
+void stream_reset(struct stream *stream)
+{
+    stream->reset_wanted = true;
+}
+
 static struct stream *find_stream(uint32_t id)
 {
-    for (size_t i = 0; i < STREAMS_MAX; i++)
-        if (session.streams[i].id == id)
+    if (id != 0 && session.streams[session.found].id == id) /* frames come in runs */
+        return &session.streams[session.found];
+    for (size_t i = 0; i < STREAMS_MAX; i++) {
+        if (session.streams[i].id == id) {
+            session.found = i;
             return &session.streams[i];
+        }
+    }
     return NULL;
 }
 
@@ -129,14 +149,11 @@ static struct stream *open_stream(const struct frame *frame)
     }
     session.highest_id = frame->stream;
     struct stream *stream = find_stream(0);
-    struct message_buffer *opening = stream == NULL ? NULL : malloc(sizeof *opening);
-    if (opening == NULL) {
+    if (stream == NULL) {
         reset_later(frame->stream);
         return NULL;
     }
-    opening->length = 0;
-    *stream = (struct stream){
-        .id = frame->stream, .send_window = WINDOW_MAX, .receive_window = WINDOW_MAX, .acknowledge = true, .opening = opening};
+    *stream = (struct stream){.id = frame->stream, .send_window = WINDOW_MAX, .receive_window = WINDOW_MAX, .acknowledge = true};
     return stream;
 }
 
@@ -175,31 +192,58 @@ static void take_head(const struct frame *frame)
         stream->receive_window -= frame->length;
 }
 
+/* Take what belongs to the opening message; the number of bytes, and what has come of it. */
+static enum message_state fill_opening(struct stream *stream, const uint8_t *bytes, size_t length, size_t *taken)
+{
+    struct opening *opening = &stream->opening;
+    *taken = 0;
+    while (opening->length < MESSAGE_HEAD && *taken < length)
+        opening->head[opening->length++] = bytes[(*taken)++];
+    if (opening->length < MESSAGE_HEAD)
+        return MESSAGE_INCOMPLETE;
+    if (opening->bytes == NULL) {
+        uint32_t size = load_u32(opening->head);
+        if (size == 0 || size > MESSAGE_MAX)
+            return MESSAGE_BAD;
+        opening->bytes = session.openings + size > OPENINGS_MAX ? NULL : malloc(size);
+        if (opening->bytes == NULL) {
+            stream_reset(stream);
+            return MESSAGE_INCOMPLETE;
+        }
+        opening->size = size;
+        session.openings += size;
+    }
+    size_t missing = MESSAGE_HEAD + opening->size - opening->length, part = length - *taken < missing ? length - *taken : missing;
+    memcpy(opening->bytes + opening->length - MESSAGE_HEAD, bytes + *taken, part);
+    opening->length += (uint32_t)part;
+    *taken += part;
+    return part == missing ? MESSAGE_WHOLE : MESSAGE_INCOMPLETE;
+}
+
 static void collect_opening(struct stream *stream, const uint8_t *bytes, size_t length)
 {
     static struct json message;
     size_t taken;
-    enum message_state state = message_collect(stream->opening, bytes, length, &taken);
+    enum message_state state = fill_opening(stream, bytes, length, &taken);
     stream_consumed(stream, taken);
     if (state == MESSAGE_INCOMPLETE)
         return;
-    if (state == MESSAGE_BAD || !message_decode(stream->opening, &message)) {
+    if (state == MESSAGE_BAD || !json_parse(&message, (char *)stream->opening.bytes, stream->opening.size)) {
         session_violate("message");
         return;
     }
     session.opener(stream, &message);
     if (!session.open)
         return;
-    free(stream->opening);
-    stream->opening = NULL;
-    if (taken < length)
+    free_opening(&stream->opening);
+    if (taken < length && !stream->reset_wanted)
         stream->kind->receive(stream, bytes + taken, length - taken);
 }
 
 static void take_payload(const struct frame *frame, const uint8_t *bytes, size_t length)
 {
     struct stream *stream = find_stream(frame->stream);
-    if (stream == NULL)
+    if (stream == NULL || stream->reset_wanted)
         return;
     if (stream->kind != NULL)
         stream->kind->receive(stream, bytes, length);
@@ -216,7 +260,9 @@ static void take_end(const struct frame *frame)
         lose_stream(stream);
     } else if ((frame->flags & FLAG_FIN) != 0 && !stream->host_done) {
         stream->host_done = true;
-        if (stream->kind != NULL) {
+        if (stream->reset_wanted) {
+            return;
+        } else if (stream->kind != NULL) {
             stream->kind->host_ended(stream);
         } else { /* ended before it said what it is */
             reset_later(stream->id);
@@ -281,8 +327,17 @@ static size_t produce_for_session(uint8_t *to)
     return 0;
 }
 
+static size_t put_reset(struct stream *stream, uint8_t *to)
+{
+    size_t length = put_frame(to, FRAME_WINDOW, FLAG_RST, stream->id, 0);
+    lose_stream(stream);
+    return length;
+}
+
 static size_t produce_for_stream(struct stream *stream, uint8_t *to)
 {
+    if (stream->reset_wanted)
+        return put_reset(stream, to);
     if (stream->acknowledge || stream->unreturned >= WINDOW_MAX / 4) {
         uint16_t flags = stream->acknowledge ? FLAG_ACK : 0;
         uint32_t given = stream->unreturned;
@@ -300,6 +355,8 @@ static size_t produce_for_stream(struct stream *stream, uint8_t *to)
         put_frame(to, FRAME_DATA, 0, stream->id, (uint32_t)length);
         return FRAME_HEAD + length;
     }
+    if (stream->reset_wanted)
+        return put_reset(stream, to);
     if (room == 0 || !stream->end_wanted)
         return 0;
     put_frame(to, FRAME_DATA, FLAG_FIN, stream->id, 0);

@@ -9,7 +9,7 @@
 
 /* The streams of the one session there is. */
 
-enum { STREAMS_MAX = 64, WINDOW_MAX = 262144, PAYLOAD_OUT_MAX = 16640 };
+enum { STREAMS_MAX = 512, WINDOW_MAX = 262144, PAYLOAD_OUT_MAX = 16640, OPENINGS_MAX = 4194304 };
 
 struct stream;
 
@@ -24,6 +24,14 @@ struct stream_kind {
     void (*closed)(struct stream *stream, bool lost);
 };
 
+/* An opening message that is arriving. Its place is made once its length is known. */
+struct opening {
+    uint8_t head[MESSAGE_HEAD];
+    uint32_t length; /* of what came, head included */
+    uint32_t size;
+    uint8_t *bytes;
+};
+
 struct stream {
     uint32_t id; /* 0: this place is free */
     uint32_t send_window;
@@ -33,9 +41,10 @@ struct stream {
     bool host_done;
     bool end_wanted; /* FIN once produce has nothing more */
     bool guest_done;
+    bool reset_wanted; /* RST as soon as the channel takes it; nothing is passed on any more */
     const struct stream_kind *kind; /* NULL until the opening message came */
     void *owner;
-    struct message_buffer *opening;
+    struct opening opening;
 };
 
 /* What the session does with a stream whose opening message is whole. Sets kind and owner, or violates. */
@@ -43,6 +52,9 @@ typedef void (*stream_opener)(struct stream *stream, const struct json *message)
 
 void stream_consumed(struct stream *stream, size_t length);
 void stream_end(struct stream *stream);
+
+/* RST for the host; `closed` follows when it is sent. */
+void stream_reset(struct stream *stream);
 
 /* Answer the opening message with an error and end the stream. */
 void stream_refuse(struct stream *stream, const char *code, const char *text);

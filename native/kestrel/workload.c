@@ -8,8 +8,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "attach.h"
 #include "control.h"
 #include "health.h"
+#include "hook.h"
 #include "logring.h"
 #include "loop.h"
 #include "program.h"
@@ -28,14 +30,18 @@ static struct {
     bool stop_wanted;
     bool ended_once;
     bool exec_failed;
+    bool condemned; /* kestrel itself ends it, and `message` says why */
     int status;
     uint32_t restarts;
+    uint32_t row; /* restarts since a run that lasted */
     uint32_t backoff_ms;
     uint64_t started_ms;
     char message[256];
+    char last[256]; /* what was said of its last end */
     struct watch report;
     struct watch output[2];
     struct timer backoff;
+    struct timer mercy;
 } workload = {.report.fd = -1, .output = {{.fd = -1}, {.fd = -1}}};
 
 static struct log_line lines[2];
@@ -56,6 +62,7 @@ static void read_output(struct watch *watch, int reads)
         ssize_t length = read(watch->fd, bytes, sizeof bytes);
         if (length > 0) {
             log_line_feed(line, bytes, (size_t)length);
+            attach_output((size_t)(line - lines), bytes, (size_t)length);
         } else if (length == 0 || (errno != EAGAIN && errno != EINTR)) {
             log_line_close(line);
             loop_close(watch);
@@ -84,6 +91,7 @@ static void finish_output(void)
 
 static void end_for_good(enum state state, enum stop_reason reason)
 {
+    attach_over(workload.ended_once ? workload.status : -1);
     enter(state);
     shutdown_begin(reason, 0);
 }
@@ -92,6 +100,7 @@ static void settle(bool failure)
 {
     const struct restart *restart = &workload.config->restart;
     if (workload.stop_wanted) {
+        attach_over(workload.ended_once ? workload.status : -1);
         enter(STATE_EXITED);
         shutdown_workload_ended();
         return;
@@ -101,7 +110,15 @@ static void settle(bool failure)
         return;
     }
     if (!workload.exec_failed && uptime_ms() - workload.started_ms >= restart->reset_after_ms)
-        workload.backoff_ms = 0;
+        workload.backoff_ms = workload.row = 0;
+    if (restart->max_restarts > 0 && workload.row >= restart->max_restarts) {
+        size_t length = strlen(workload.message);
+        snprintf(workload.message + length, sizeof workload.message - length, "; it was restarted %u times already", workload.row);
+        logring_say("%s: %s", workload.name, workload.message);
+        end_for_good(STATE_FAILED, STOP_RESTART_LIMIT);
+        return;
+    }
+    workload.row++;
     uint32_t doubled = workload.backoff_ms > restart->max_backoff_ms / 2 ? restart->max_backoff_ms : 2 * workload.backoff_ms;
     workload.backoff_ms = workload.backoff_ms == 0 ? restart->initial_backoff_ms : doubled;
     if (workload.backoff_ms > restart->max_backoff_ms)
@@ -129,7 +146,7 @@ static void on_report(struct watch *watch, uint32_t events)
     control_mark_started();
     if (workload.state == STATE_STARTING) {
         enter(STATE_RUNNING);
-        health_begin(workload.name, &workload.config->probe);
+        health_begin(workload.config);
     }
 }
 
@@ -143,10 +160,11 @@ static void begin(void)
 {
     struct program program;
     workload.exec_failed = false;
+    workload.condemned = false;
     workload.message[0] = '\0';
     workload.started_ms = uptime_ms();
     enter(STATE_STARTING);
-    if (!program_start(&workload.config->command, NULL, false, &program)) {
+    if (!attach_start(workload.config, &program)) {
         snprintf(workload.message, sizeof workload.message, "cannot start %s: %s", workload.config->command.argv[0], strerror(errno));
         workload.exec_failed = true;
         settle(true);
@@ -155,7 +173,9 @@ static void begin(void)
     workload.pid = program.pid;
     watch_descriptor(&workload.report, program.report_fd, on_report);
     watch_descriptor(&workload.output[0], program.stdout_fd, on_output);
-    watch_descriptor(&workload.output[1], program.stderr_fd, on_output);
+    if (program.stderr_fd >= 0) /* a terminal's output is one */
+        watch_descriptor(&workload.output[1], program.stderr_fd, on_output);
+    lines[0].terminal = workload.config->tty;
 }
 
 static void begin_again(struct timer *timer)
@@ -183,7 +203,7 @@ void workload_renew(const struct config *config)
     }
     workload.config = config;
     workload.name = config->workload_name;
-    health_renew(workload.name, &config->probe);
+    health_renew(config);
 }
 
 void workload_fail(const char *name, const char *message)
@@ -192,6 +212,14 @@ void workload_fail(const char *name, const char *message)
     snprintf(workload.message, sizeof workload.message, "%s", message);
     logring_say("%s: %s", name, message);
     end_for_good(STATE_FAILED, STOP_FAILED);
+}
+
+static void describe_end(int status)
+{
+    if (WIFSIGNALED(status))
+        snprintf(workload.message, sizeof workload.message, "ended by signal %d", WTERMSIG(status));
+    else
+        snprintf(workload.message, sizeof workload.message, "exited with code %d", WEXITSTATUS(status));
 }
 
 bool workload_reaped(pid_t pid, int status)
@@ -204,15 +232,16 @@ bool workload_reaped(pid_t pid, int status)
     workload.pid = 0;
     workload.status = status;
     finish_output();
+    attach_ended();
     health_end();
+    timer_stop(&workload.mercy);
     if (!workload.exec_failed) {
         workload.ended_once = true;
-        if (WIFSIGNALED(status))
-            snprintf(workload.message, sizeof workload.message, "ended by signal %d", WTERMSIG(status));
-        else
-            snprintf(workload.message, sizeof workload.message, "exited with code %d", WEXITSTATUS(status));
+        if (!workload.condemned) /* why it had to end says more than how it did */
+            describe_end(status);
     }
-    settle(workload.exec_failed || !WIFEXITED(status) || WEXITSTATUS(status) != 0);
+    snprintf(workload.last, sizeof workload.last, "%s", workload.message);
+    settle(workload.exec_failed || workload.condemned || !WIFEXITED(status) || WEXITSTATUS(status) != 0);
     return true;
 }
 
@@ -221,18 +250,54 @@ bool workload_is_running(void)
     return workload.pid > 0;
 }
 
-bool workload_stop(void)
+static void kill_group(struct timer *timer)
 {
+    (void)timer;
+    workload_signal_group(SIGKILL);
+}
+
+void workload_condemn(const char *why)
+{
+    if (workload.pid == 0 || workload.stop_wanted)
+        return;
+    workload.condemned = true;
+    snprintf(workload.message, sizeof workload.message, "%s", why);
+    logring_say("%s: %s", workload.name, why);
+    control_workload_changed();
+    workload.mercy.fire = kill_group;
+    timer_set(&workload.mercy, workload.config->stop_grace_ms);
+    kill(workload.pid, workload.config->stop_signal);
+}
+
+static void send_stop_signal(bool well, const char *message)
+{
+    if (!well)
+        logring_say("%s: its pre_stop hook failed: %s", workload.name, message);
+    if (workload.pid > 0)
+        kill(workload.pid, workload.config->stop_signal);
+}
+
+bool workload_stop(uint32_t grace_ms)
+{
+    bool serves = workload.state == STATE_RUNNING && !workload.condemned;
     workload.stop_wanted = true;
     timer_stop(&workload.backoff);
     health_end();
     if (workload.pid == 0) {
-        if (workload.state == STATE_BACKOFF)
+        if (workload.state == STATE_BACKOFF) {
+            attach_over(workload.ended_once ? workload.status : -1);
             enter(STATE_EXITED);
+        }
         return false;
     }
     enter(STATE_STOPPING);
-    kill(workload.pid, workload.config->stop_signal);
+    const struct question *hook = &workload.config->pre_stop;
+    /* A tenth of the grace is the workload's own, however long the hook takes. */
+    uint32_t most_ms = grace_ms - grace_ms / 10;
+    if (serves && hook->kind != QUESTION_NONE && most_ms > 0)
+        hook_run(hook, &workload.config->command, hook->timeout_ms < most_ms ? hook->timeout_ms : most_ms, false, send_stop_signal);
+    else
+        send_stop_signal(true, "");
     return true;
 }
 
@@ -259,6 +324,10 @@ bool workload_describe(struct writer *writer)
         write_text(writer, signalled ? ",\"exit\":{\"signal\":" : ",\"exit\":{\"code\":");
         write_integer(writer, signalled ? WTERMSIG(workload.status) : WEXITSTATUS(workload.status));
         write_text(writer, "}");
+    }
+    if (workload.last[0] != '\0') {
+        write_text(writer, ",\"last_end\":");
+        write_quoted(writer, workload.last);
     }
     write_text(writer, ",\"message\":");
     write_quoted(writer, workload.message);

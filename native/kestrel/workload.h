@@ -20,8 +20,11 @@ void workload_fail(const char *name, const char *message);
 bool workload_reaped(pid_t pid, int status);
 bool workload_is_running(void);
 
-/* Never start it again, and ask it to end. False when it does not run. */
-bool workload_stop(void);
+/* It is to end, because of `why`; its restart policy decides what follows. */
+void workload_condemn(const char *why);
+
+/* Never start it again, and ask it to end, after its pre_stop hook. False when it does not run. */
+bool workload_stop(uint32_t grace_ms);
 void workload_signal_group(int number);
 
 /* The members of the workload notice, or nothing while there is no workload. */

@@ -64,3 +64,15 @@ void write_quoted(struct writer *writer, const char *text)
     }
     write_bytes(writer, "\"", 1);
 }
+
+bool text_is_utf8(const char *text)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    while (*at != '\0') {
+        size_t length = *at < 0x80 ? 1 : utf8_length(at);
+        if (length == 0)
+            return false;
+        at += length;
+    }
+    return true;
+}

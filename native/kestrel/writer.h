@@ -20,4 +20,7 @@ void write_integer(struct writer *writer, int64_t value);
 /* A JSON string; bytes that are no UTF-8 become U+FFFD. */
 void write_quoted(struct writer *writer, const char *text);
 
+/* Whether write_quoted would keep every byte. */
+bool text_is_utf8(const char *text);
+
 #endif

@@ -53,6 +53,16 @@ bool machine_renew(const struct config *config, char *text, size_t size)
     return renewable;
 }
 
+bool machine_take_lease(int index, const struct lease *before, const struct lease *now, char *text, size_t size)
+{
+    (void)index;
+    (void)before;
+    (void)now;
+    (void)text;
+    (void)size;
+    return true;
+}
+
 bool machine_set_clock(int64_t unix_ns)
 {
     (void)unix_ns;

@@ -57,7 +57,7 @@ def main(folder: Path) -> None:
         " struct { unsigned type, flags; uint32_t stream, length; } frames[8]; size_t incomplete; };\n"
         "struct session_case { const char *name; struct blob stream; const char *violation; struct blob answers; };\n"
         "struct message_case { const char *name; struct blob stream; const char *message; size_t rest; int bad; };\n"
-        "struct exec_case { const char *name; struct blob stream; int bad; struct blob records; size_t incomplete; };\n"
+        "struct exec_case { const char *name; struct blob stream; int tty; int bad; struct blob records; size_t incomplete; };\n"
         "struct request_step { struct blob request; const char *ok; const char *error; const char *about; };\n"
         "struct request_case { const char *name; size_t step_count; struct request_step steps[16]; };\n"
         "struct config_case { const char *name; struct blob document; const char *digest; const char *malformed; };"
@@ -118,7 +118,8 @@ def main(folder: Path) -> None:
         )
 
     header.table("exec_case", "EXEC_CASES", [
-        f"{{{header.text(case['name'])}, {header.blob(unpack(case['hex']))}, {int('violation' in case)}, "
+        f"{{{header.text(case['name'])}, {header.blob(unpack(case['hex']))}, "
+        f"{int(case.get('tty', False))}, {int('violation' in case)}, "
         f"{header.blob(records(case))}, "
         f"{case.get('incomplete_bytes', 0)}}}"
         for case in cases("exec") if case["from"] == "host"

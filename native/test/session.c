@@ -79,3 +79,70 @@ void test_request(void)
         talk_end();
     }
 }
+
+/* Streams that have no end of things to say, and one that has little. */
+static uint32_t small_talk;
+
+static void ignore(struct stream *stream, const uint8_t *bytes, size_t length)
+{
+    (void)bytes;
+    stream_consumed(stream, length);
+}
+
+static void ignore_end(struct stream *stream)
+{
+    (void)stream;
+}
+
+static size_t talk(struct stream *stream, uint8_t *to, size_t room)
+{
+    size_t length = stream->id != small_talk ? room : room < 3 ? room : 3;
+    memset(to, 'x', length);
+    return length;
+}
+
+static void ignore_close(struct stream *stream, bool lost)
+{
+    (void)stream;
+    (void)lost;
+}
+
+static const struct stream_kind TALKER = {ignore, ignore_end, talk, ignore_close};
+
+static void open_talker(struct stream *stream, const struct json *message)
+{
+    (void)message;
+    stream->kind = &TALKER;
+}
+
+/* Whoever has something to say says it before anybody says a second thing, however much the others have. */
+void test_turns(void)
+{
+    enum { TALKERS = 200 };
+    static uint8_t out[FRAME_HEAD + PAYLOAD_OUT_MAX];
+    static const uint8_t OPENING[] = {0, 0, 0, 2, '{', '}'};
+    static uint32_t said[2 * TALKERS + 2];
+    uint8_t head[FRAME_HEAD];
+    small_talk = 2 * (TALKERS / 2) + 1;
+    memset(said, 0, sizeof said);
+    session_begin(open_talker);
+    for (uint32_t id = 1; id <= 2 * TALKERS; id += 2) {
+        frame_encode(&(struct frame){FRAME_DATA, FLAG_SYN, id, sizeof OPENING}, head);
+        session_receive(head, sizeof head);
+        session_receive(OPENING, sizeof OPENING);
+    }
+    for (int i = 0; i < 8 * TALKERS && session_produce(out, sizeof out) > 0; i++) {
+        struct frame frame;
+        if (frame_decode(out, &frame) != NULL || frame.type != FRAME_DATA)
+            continue;
+        said[frame.stream]++;
+        uint32_t least = UINT32_MAX, most = 0;
+        for (uint32_t id = 3; id <= 2 * TALKERS; id += 2) { /* the first one is control's and goes first */
+            least = said[id] < least ? said[id] : least;
+            most = said[id] > most ? said[id] : most;
+        }
+        check(most - least <= 1, "turns", "flood", "a stream was passed over");
+    }
+    check(said[small_talk] >= 3, "turns", "flood", "the small one was not heard");
+    session_end();
+}

@@ -5,5 +5,6 @@
 
 void test_session(size_t chunk);
 void test_request(void);
+void test_turns(void);
 
 #endif

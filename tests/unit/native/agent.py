@@ -23,14 +23,14 @@ def document(argv: list[str], **members: object) -> str:
 
 
 class Agent:
-    """A kestrel-test that listens as QEMU's port does: one host at a time."""
+    """A kestrel-test that listens as QEMU's port does: one host at a time; with ``--replace-fd`` as vsock: the newest."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mode: str = "--listen-fd") -> None:
         self.path = path
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
             listener.listen(4)
-            command = [os.environ.get("VOLANT_KESTREL_TEST", str(AGENT)), "--listen-fd", str(listener.fileno())]
+            command = [os.environ.get("VOLANT_KESTREL_TEST", str(AGENT)), mode, str(listener.fileno())]
             self.process = subprocess.Popen(command, pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL)
         self.hosts: list[Host] = []
 

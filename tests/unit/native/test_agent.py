@@ -37,7 +37,10 @@ def test_hello_says_what_is(agent: Agent) -> None:
     assert hello["version"] == 1
     assert hello["state"] == "waiting"
     assert hello["config_digest"] == ""
-    assert hello["capabilities"] == ["exec", "logs", "http_probe", "renew", "freeze", "sync", "clone"]
+    assert {"exec", "logs", "http_probe", "renew", "freeze", "sync", "clone", "tty", "attach", "connect", "files"} <= set(
+        hello["capabilities"]
+    )
+    assert hello["max_streams"] == 512
 
 
 def test_configuration_is_accepted_once_and_again_when_it_is_the_same(agent: Agent) -> None:
