@@ -19,6 +19,18 @@ from .daemon import BIN, Daemon
 REPOSITORY = Path(__file__).parents[2]
 
 
+CLOUD_HYPERVISOR = os.environ.get("VOLANT_TEST_CLOUD_HYPERVISOR", "")
+"""A real Cloud Hypervisor, where there is one and KVM works: ``ON_EVERY_HYPERVISOR`` runs under it, too."""
+
+ON_EVERY_HYPERVISOR = frozenset({"test_life", "test_network", "test_kills", "test_diskless", "test_limits"})
+"""Modules of tests that need nothing of QEMU's own. Clones need its shared memory."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if CLOUD_HYPERVISOR and "daemon" in metafunc.fixturenames and Path(metafunc.module.__file__).stem in ON_EVERY_HYPERVISOR:
+        metafunc.parametrize("daemon", ["qemu", "cloud-hypervisor"], indirect=True)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     missing = [program for program in ("qemu-system-x86_64", "ip", "nft", "curl") if shutil.which(program) is None]
     reason = "needs root" if os.geteuid() != 0 else f"not installed: {', '.join(missing)}" if missing else ""
@@ -69,10 +81,11 @@ def make_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
 
 
 @pytest.fixture
-def daemon(make_daemon: Callable[..., Daemon], nginx: Path) -> Daemon:
+def daemon(request: pytest.FixtureRequest, make_daemon: Callable[..., Daemon], nginx: Path) -> Daemon:
     """A running volantd with the nginx plugin installed."""
     started = make_daemon()
-    started.start()
+    wanted = getattr(request, "param", "qemu")
+    started.start("--hypervisor", wanted, *(["--cloud-hypervisor-binary", CLOUD_HYPERVISOR] if CLOUD_HYPERVISOR else []))
     started.volar("plugins", "install", str(nginx / "manifest.json"))
     return started
 

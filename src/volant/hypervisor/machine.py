@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from volant.core.ids import Digest, RunId, Uid
+from volant.core.manifest import Limits
 
 FIRST_HOST_UID = 700_000
 """The host user of slot 0. Each VM process runs as FIRST_HOST_UID + slot, and so does its group."""
@@ -27,6 +28,8 @@ class BlockDevice(msgspec.Struct, frozen=True, kw_only=True):
     readonly: bool
     content: str = ""
     format: Literal["raw", "qcow2"] = "raw"
+    origin: str = ""
+    """What a disk that is written to began as, which decides its size: a digest, a number of MiB; empty for the root's layer."""
 
 
 class NetworkDevice(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +62,12 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     kernel_cmdline: str
     disks: tuple[BlockDevice, ...] = ()
     networks: tuple[NetworkDevice, ...] = ()
+    channel: Literal["virtio-serial", "vsock"] = "virtio-serial"
+    """How its agent is reached. ``resolve`` says it, as the next."""
+    balloon: int = -1
+    """The place of the balloon that takes memory back from the guest; -1 when it has none."""
+    limits: Limits = Limits()
+    """What its control group held it to when it was launched; what holds now the group itself says."""
     has_agent: bool = True
     """False when nobody in the guest answers at the agent port."""
     base: str = ""

@@ -7,187 +7,56 @@ guests in the hands of whoever made the host.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import socket
-from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, cast
 
 import msgspec
 
-from volant.core.clock import Clock
 from volant.core.errors import GuestUnreachable, Unavailable, WrongState
-from volant.core.ids import Uid
-from volant.hypervisor.driver import SAVED, Capability, Ending, Instance, MemoryUse, NotRestorable, RunState, Saved
-from volant.hypervisor.machine import Files, Machine, Unit
+from volant.core.manifest import Limits
+from volant.core.security import Finding, ProcessSecurity
+from volant.hypervisor.cgroup_usage import Usage
+from volant.hypervisor.driver import (
+    ANY,
+    SAVED,
+    Capability,
+    Counters,
+    DiskCounters,
+    Ending,
+    Instance,
+    MemoryUse,
+    NetworkCounters,
+    NotRestorable,
+    RunState,
+    Saved,
+    check_balloon,
+    place_disk,
+    place_network,
+    without_disk,
+    without_network,
+)
+from volant.hypervisor.machine import BlockDevice, Files, Machine, NetworkDevice, Unit
 from volant.hypervisor.record import read_record, write_record
+from volant.hypervisor.simulated_host import PoweredGuest, ServeAgent, SimulatedHost, SimulatedProcess, Step
 
-FIRST_PID = 100_000
 GUEST = "guest.json"
-ALL_CAPABILITIES = frozenset({Capability.PAUSE, Capability.SNAPSHOT, Capability.SHARED_MEMORY, Capability.RESTORE_IN_PLACE})
+ALL_CAPABILITIES = frozenset(Capability)
+BALLOON_PLACE = 31
 VERSION = "1"
 
-ServeAgent = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-Step = Literal["launching", "locked", "recorded", "started", "pausing", "saving", "saved", "resuming"]
-Fault = Callable[[Step, Machine], None]
-"""Called at every step of a launch, or a restore, and of saving; what it raises fails that there. ``started`` comes after the
-process runs."""
-
-
-class AgentFactory(Protocol):
-    """Makes what serves connections to a machine's agent; with ``saved``, that goes on from what its guest saved once."""
-
-    def __call__(self, machine: Machine, saved: Mapping[str, Any] | None = None) -> ServeAgent: ...
-
-
-class PoweredGuest(Protocol):
-    on_power_off: Callable[[], None] | None
-
-    def save(self) -> dict[str, Any]: ...
-
-
-class SimulatedProcess:
-    """One VM process of a simulated host."""
-
-    def __init__(self, machine: Machine, pid: int, started_at: float, serve_agent: ServeAgent | None) -> None:
-        self.machine = machine
-        self.pid = pid
-        self.started_at = started_at
-        self.serve_agent = serve_agent
-        self.is_gone = False
-        self.is_paused = False
-        self.ending: Ending | None = None
-        self.ended = asyncio.Event()
-        self.serving: set[asyncio.Task[None]] = set()
-
-    def end(self, ending: Ending, *, is_gone: bool) -> None:
-        """The first ending counts; a guest that powered off leaves a process that is cleared later."""
-        if self.ending is None:
-            self.ending = ending
-            self.ended.set()
-        self.is_gone = self.is_gone or is_gone
-        if self.is_gone:
-            for task in self.serving:
-                task.cancel()
-
-
-class SimulatedHost:
-    """A host for simulated VMs. ``launch_delay_s`` passes on ``clock`` in every launch; ``agent_factory`` makes, for each
-    machine that is powered on, what serves connections to its agent. When that has a ``guest`` with an ``on_power_off``,
-    the host sets it and hears of the guest's power-off.
-    """
-
-    def __init__(
-        self,
-        clock: Clock,
-        *,
-        agent_factory: AgentFactory | None = None,
-        launch_delay_s: float = 0.0,
-        fault: Fault | None = None,
-    ) -> None:
-        self.clock = clock
-        self.agent_factory = agent_factory
-        self.launch_delay_s = launch_delay_s
-        self.fault = fault
-        self.boot_id = 0
-        self._pids = itertools.count(FIRST_PID)
-        self._locked: set[Uid] = set()
-        self._processes: dict[Uid, SimulatedProcess] = {}
-
-    @property
-    def running(self) -> dict[Uid, SimulatedProcess]:
-        """The processes that there are, those of guests that powered off included."""
-        return {uid: process for uid, process in self._processes.items() if not process.is_gone}
-
-    def find(self, uid: Uid) -> SimulatedProcess | None:
-        """The latest process of a VM, gone or not."""
-        return self._processes.get(uid)
-
-    async def start(self, unit: Unit, machine: Machine, saved: Mapping[str, Any] | None = None) -> SimulatedProcess:
-        """As Driver.launch; with ``saved`` as Driver.restore."""
-        self.check_fault("launching", machine)
-        if self.is_locked(unit.uid):
-            raise WrongState("something runs there already", hint="stop it first")
-        self._locked.add(unit.uid)
-        machine_file = unit.state / "machine.json"
-        self._processes.pop(unit.uid, None)
-        try:
-            self.check_fault("locked", machine)
-            write_record(machine_file, machine)
-            self.check_fault("recorded", machine)
-            await self.clock.sleep(self.launch_delay_s)
-            process = self._run(machine, saved)
-            try:
-                self.check_fault("started", machine)
-            except BaseException:
-                process.end(Ending(kind="killed", message="its launch failed"), is_gone=True)
-                raise
-        except BaseException:
-            self._processes.pop(unit.uid, None)
-            machine_file.unlink(missing_ok=True)
-            raise
-        finally:
-            self._locked.discard(unit.uid)
-        return process
-
-    def is_locked(self, uid: Uid) -> bool:
-        return uid in self._locked or uid in self.running
-
-    def power_off(self, uid: Uid) -> None:
-        """The guest switches itself off."""
-        self._get(uid).end(Ending(kind="powered_off", message="the guest powered off"), is_gone=False)
-
-    def reset(self, uid: Uid) -> None:
-        """The guest reboots, or its kernel panics."""
-        self._get(uid).end(Ending(kind="reset", message="the guest rebooted or its kernel panicked"), is_gone=False)
-
-    def crash(self, uid: Uid, *, exit_status: int | None = None, signal: int | None = None) -> None:
-        """The VM process ends by itself, or somebody kills it."""
-        how = f"was ended by signal {signal}" if signal is not None else f"ended by itself with status {exit_status}"
-        ending = Ending(kind="crashed", message=f"the VM process {how}", exit_status=exit_status, signal=signal)
-        self._get(uid).end(ending, is_gone=True)
-
-    def reboot(self) -> None:
-        """The whole host loses its power: every process is gone, and none left an account."""
-        self.boot_id += 1
-        for process in self.running.values():
-            process.end(Ending(kind="lost", message="the host was rebooted"), is_gone=True)
-
-    async def close(self) -> None:
-        """End everything that serves agents."""
-        tasks = [task for process in self._processes.values() for task in process.serving]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def check_fault(self, step: Step, machine: Machine) -> None:
-        if self.fault is not None:
-            self.fault(step, machine)
-
-    def _run(self, machine: Machine, saved: Mapping[str, Any] | None) -> SimulatedProcess:
-        serve_agent = self.agent_factory(machine, saved) if self.agent_factory is not None else None
-        process = SimulatedProcess(machine, next(self._pids), self.clock.now().timestamp(), serve_agent)
-        process.is_paused = saved is not None
-        self._processes[machine.uid] = process
-        guest = cast("PoweredGuest | None", getattr(serve_agent, "guest", None))
-        if guest is not None and hasattr(guest, "on_power_off"):
-            guest.on_power_off = lambda: process.end(Ending(kind="powered_off", message="the guest powered off"), is_gone=False)
-        return process
-
-    def _get(self, uid: Uid) -> SimulatedProcess:
-        process = self.running.get(uid)
-        if process is None:
-            raise WrongState("nothing runs there")
-        return process
+__all__ = ["ALL_CAPABILITIES", "SimulatedDriver", "SimulatedHost", "Step"]
 
 
 class SimulatedInstance:
     """Implements ``Instance``."""
 
-    def __init__(self, host: SimulatedHost, process: SimulatedProcess) -> None:
+    def __init__(self, host: SimulatedHost, process: SimulatedProcess, unit: Unit, capabilities: AbstractSet[Capability]) -> None:
         self._host = host
         self._process = process
+        self._unit = unit
+        self._capabilities = capabilities
 
     @property
     def machine(self) -> Machine:
@@ -253,6 +122,52 @@ class SimulatedInstance:
         self._host.check_fault("saved", self.machine)
         return saved
 
+    async def add_disk(self, disk: BlockDevice, descriptor: int) -> None:
+        self._change(place_disk(self.machine, disk))
+
+    async def remove_disk(self, serial: str) -> None:
+        self._change(without_disk(self.machine, serial))
+
+    async def add_network(self, network: NetworkDevice, tap: int) -> None:
+        self._change(place_network(self.machine, network))
+
+    async def remove_network(self, tap_name: str) -> None:
+        self._change(without_network(self.machine, tap_name))
+
+    async def set_memory(self, mib: int) -> None:
+        self._check_alive()
+        check_balloon(self.machine, mib)
+        self._host.check_fault("changing", self.machine)
+        self._process.memory_mib = mib
+
+    async def read_counters(self) -> Counters:
+        process = self._process
+        if process.is_gone:
+            raise Unavailable("the VM process is gone")
+        return Counters(
+            disks={disk.serial: process.disk_counters.get(disk.serial, DiskCounters()) for disk in self.machine.disks},
+            networks={nic.tap: process.network_counters.get(nic.tap, NetworkCounters()) for nic in self.machine.networks},
+            memory_mib=process.memory_mib,
+        )
+
+    async def apply_limits(self, limits: Limits) -> tuple[str, ...]:
+        self._check_alive()
+        self._host.check_fault("changing", self.machine)
+        self._process.limits = limits
+        return ()
+
+    async def read_usage(self) -> Usage:
+        return Usage()
+
+    async def inspect(self) -> ProcessSecurity:
+        if self._process.is_gone:
+            raise Unavailable("the VM process is gone")
+        nothing = Finding(name="process", value="simulated", verdict="weak", why="no guest is real, and nothing keeps it in")
+        limits = tuple(
+            Finding(name=name, value=str(value)) for name, value in msgspec.to_builtins(self._process.limits).items() if value
+        )
+        return ProcessSecurity(pid=self.pid, holder_pid=self.pid, process=(nothing,), limits=limits)
+
     async def measure_memory(self) -> MemoryUse:
         if self._process.is_gone:
             raise Unavailable("the VM process is gone")
@@ -264,6 +179,16 @@ class SimulatedInstance:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+    def _change(self, machine: Machine | None) -> None:
+        """Have what runs be ``machine``; None is no change."""
+        self._check_alive()
+        if Capability.HOTPLUG not in self._capabilities:
+            raise WrongState("the devices of this simulated machine are fixed while it runs")
+        self._host.check_fault("changing", self.machine)
+        if machine is not None:
+            write_record(self._unit.state / "machine.json", machine)
+            self._process.machine = machine
 
     async def _end_serving(self) -> None:
         for task in self._process.serving:
@@ -294,7 +219,15 @@ class SimulatedDriver:
     def capabilities(self) -> frozenset[Capability]:
         return self._capabilities
 
+    def capabilities_of(self, machine: Machine) -> frozenset[Capability]:
+        return self._capabilities
+
     async def resolve(self, machine: Machine) -> Machine:
+        if machine.hypervisor not in ("", ANY, self.name):
+            raise Unavailable(
+                f"{machine.name} is to run under {machine.hypervisor}, and this host only simulates",
+                hint="leave hypervisor at auto",
+            )
         return msgspec.structs.replace(
             machine,
             hypervisor=self.name,
@@ -303,10 +236,11 @@ class SimulatedDriver:
             machine_type="simulated",
             accelerator="none",
             cpu_model="simulated",
+            balloon=BALLOON_PLACE if Capability.BALLOON in self._capabilities else -1,
         )
 
     async def launch(self, unit: Unit, machine: Machine, files: Files) -> Instance:
-        return SimulatedInstance(self._host, await self._host.start(unit, machine))
+        return self._make(unit, await self._host.start(unit, machine))
 
     async def restore(self, unit: Unit, machine: Machine, files: Files, saved: Path, base: Path | None = None) -> Instance:
         record = read_record(saved / SAVED, Saved)
@@ -319,7 +253,8 @@ class SimulatedDriver:
             raise NotRestorable("it was saved with other disks")
         if not record.is_whole and record.machine.base != machine.base:
             raise NotRestorable("the memory that it stands on is another")
-        return SimulatedInstance(self._host, await self._host.start(unit, machine, guest))
+        machine = msgspec.structs.replace(machine, balloon=record.machine.balloon)
+        return self._make(unit, await self._host.start(unit, machine, guest))
 
     def is_base_held(self, key: str) -> bool:
         return False
@@ -330,10 +265,13 @@ class SimulatedDriver:
     async def adopt(self, unit: Unit) -> Instance | Ending | None:
         process = self._host.find(unit.uid)
         if process is not None and not process.is_gone:
-            return SimulatedInstance(self._host, process)
+            return self._make(unit, process)
         if read_record(unit.state / "machine.json", Machine) is None:
             return None
         return process.ending if process is not None else None
+
+    def _make(self, unit: Unit, process: SimulatedProcess) -> SimulatedInstance:
+        return SimulatedInstance(self._host, process, unit, self._capabilities)
 
 
 async def _serve(serve_agent: ServeAgent, end: socket.socket) -> None:

@@ -19,7 +19,8 @@ from volant.hypervisor.driver import Driver
 from volant.hypervisor.machine import Unit
 from volant.native import find_native
 
-from .hypervisor_hosts import Host, QemuSide, SimulatedSide
+from .cloud_hypervisor_program import INTERPRETER, write_program
+from .hypervisor_hosts import CloudHypervisorSide, Host, QemuSide, SimulatedSide
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -59,11 +60,25 @@ def qemu(tmp_path: Path, boot: Path) -> QemuSide:
     return QemuSide(tmp_path, boot)
 
 
-@pytest.fixture(params=["simulated", pytest.param("qemu", marks=pytest.mark.vm)])
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What stands for Cloud Hypervisor."""
+    missing = [path for path in (INTERPRETER, "/dev/net/tun") if not os.path.exists(path)]
+    if os.geteuid() != 0 or missing:
+        pytest.skip(f"not there: {', '.join(missing)}" if missing else "needs root")
+    return write_program(tmp_path_factory.mktemp("bin") / "cloud-hypervisor")
+
+
+@pytest.fixture
+def cloud_hypervisor(tmp_path: Path, program: Path) -> CloudHypervisorSide:
+    return CloudHypervisorSide(tmp_path, program)
+
+
+@pytest.fixture(params=["simulated", pytest.param("qemu", marks=pytest.mark.vm), "cloud_hypervisor"])
 def host(request: pytest.FixtureRequest, tmp_path: Path) -> Host:
     if request.param == "simulated":
         return SimulatedSide(tmp_path)
-    side: QemuSide = request.getfixturevalue("qemu")
+    side: Host = request.getfixturevalue(request.param)
     return side
 
 

@@ -4,10 +4,14 @@ the guest and on the process."""
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import fcntl
 import itertools
 import os
 import select
 import signal
+import struct
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +22,18 @@ import msgspec
 from volant.core.clock import HostClock
 from volant.core.errors import HostError
 from volant.core.ids import Digest, new_run_id, new_uid
+from volant.hypervisor.cloud_hypervisor import CloudHypervisorDriver
+from volant.hypervisor.cloud_hypervisor.driver import read_version
+from volant.hypervisor.cloud_hypervisor.launch import Launcher as CloudHypervisorLauncher
 from volant.hypervisor.driver import Driver, Instance
 from volant.hypervisor.machine import BlockDevice, Files, Machine, Unit
 from volant.hypervisor.qemu import Accelerators, open_qemu
+from volant.hypervisor.qemu.kvm import KvmAccess
 from volant.hypervisor.qemu.lock import is_locked
 from volant.hypervisor.simulated import SimulatedDriver, SimulatedHost, Step
+from volant.native import find_native
+
+from .cloud_hypervisor_program import INTERPRETER
 
 ASK = b"VOLANT\x00\x01" + bytes(32)
 ANSWER = b"VOLANT\x01\x01"
@@ -30,6 +41,10 @@ PATIENCE_S = 30.0
 """For what takes a second or two; a busy machine takes longer."""
 
 DEATH_TIMEOUT_S = 10.0
+
+CLONE_NEWNET = 0x40000000  # sched.h
+TUNSETIFF = 0x400454CA  # linux/if_tun.h, as the flags
+IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 
 
 class Host(ABC):
@@ -81,6 +96,15 @@ class Host(ABC):
         resolved = await driver.resolve(machine or self.make_machine(unit))
         with open_for_launch(self, resolved, broken=broken) as files:
             return await driver.launch(unit, resolved, files)
+
+    @contextmanager
+    def open_disk(self, disk: BlockDevice) -> Iterator[int]:
+        """The descriptor of a disk to add."""
+        yield -1
+
+    @contextmanager
+    def open_tap(self, name: str) -> Iterator[int]:
+        yield -1
 
     @abstractmethod
     async def close(self) -> None:
@@ -180,14 +204,7 @@ class QemuSide(Host):
         """A VM process is nobody's but its holder's."""
 
     def kill_process(self, instance: Instance) -> None:
-        descriptor = os.pidfd_open(instance.pid)
-        try:
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            # Until then a driver that comes finds it alive, and adopts it.
-            dead, _, _ = select.select([descriptor], [], [], DEATH_TIMEOUT_S)
-            assert dead
-        finally:
-            os.close(descriptor)
+        kill_process(instance)
 
     def find_leftovers(self, unit: Unit) -> list[str]:
         left = [str(path) for path in unit.sockets.iterdir()]
@@ -202,12 +219,146 @@ class QemuSide(Host):
                 left.append(words.decode())
         return left
 
+    @contextmanager
+    def open_disk(self, disk: BlockDevice) -> Iterator[int]:
+        descriptor = self._open_disk(disk)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
     def _open_disk(self, disk: BlockDevice) -> int:
-        path = self.place / f"{disk.serial}.img"
-        path.touch()
-        os.truncate(path, 1 << 20)
-        path.chmod(0o600)
-        return os.open(path, (os.O_RDONLY if disk.readonly else os.O_RDWR) | os.O_CLOEXEC)
+        return open_disk_file(self.place, disk, 0o600)
+
+
+class CloudHypervisorSide(Host):
+    """Cloud Hypervisor as cloud_hypervisor_server/ plays it. ``program`` is that as an executable."""
+
+    def __init__(self, place: Path, program: Path) -> None:
+        super().__init__(place)
+        self.program = program
+        self.kernel = place / "vmlinux"
+        self.kernel.write_bytes(b"\x7fELF" + bytes(4096))
+        self.broken = place / "broken"
+        self.broken.write_bytes(b"\x7fELF and no more")
+        for path in (self.kernel, self.broken):
+            path.chmod(0o444)
+
+    @property
+    def name(self) -> str:
+        return "cloud-hypervisor"
+
+    def open_artifact(self, digest: Digest) -> int:
+        return os.open(self.kernel, os.O_RDONLY | os.O_CLOEXEC)
+
+    def make_launcher(self) -> CloudHypervisorLauncher:
+        return CloudHypervisorLauncher(
+            holder=find_native("holder"), binary=str(self.program), devices=(), places=find_interpreter()
+        )
+
+    async def open_driver(self) -> CloudHypervisorDriver:
+        return CloudHypervisorDriver(
+            version=await read_version(str(self.program)),
+            launcher=self.make_launcher(),
+            cache_dir=self.place / "cache",
+            prover=None,
+            access=KvmAccess,
+        )
+
+    def open_files(self, machine: Machine, *, broken: bool = False) -> Files:
+        kernel = os.open(self.broken, os.O_RDONLY | os.O_CLOEXEC) if broken else self.open_artifact(machine.kernel)
+        return Files(
+            kernel=kernel,
+            initramfs=self.open_artifact(machine.initramfs),
+            disks={disk.serial: self._open_disk(disk) for disk in machine.disks},
+            taps={network.tap: open_tap(network.tap) for network in machine.networks},
+        )
+
+    @contextmanager
+    def open_disk(self, disk: BlockDevice) -> Iterator[int]:
+        descriptor = self._open_disk(disk)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def open_tap(self, name: str) -> Iterator[int]:
+        descriptor = open_tap(name)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    async def tell_guest(self, instance: Instance, order: str) -> None:
+        _, writer = await reach_guest(instance)
+        writer.write(order.encode())
+        await writer.drain()
+        writer.close()
+
+    async def close(self) -> None:
+        """A VM process is nobody's but its holder's."""
+
+    def kill_process(self, instance: Instance) -> None:
+        kill_process(instance)
+
+    def find_leftovers(self, unit: Unit) -> list[str]:
+        left = [str(path) for path in unit.sockets.iterdir()]
+        if (unit.state / "work").exists():
+            left.append("work")
+        if is_locked(unit.state):
+            left.append("lock")
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_bytes()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if str(self.program).encode() in words:
+                left.append(words.decode())
+        return left
+
+    def _open_disk(self, disk: BlockDevice) -> int:
+        return open_disk_file(self.place, disk, 0o444 if disk.readonly else 0o600)
+
+
+def find_interpreter() -> tuple[str, ...]:
+    """Where the interpreter of the program that stands for Cloud Hypervisor lies, beside libraries."""
+    return tuple({INTERPRETER, os.path.realpath(INTERPRETER)})
+
+
+def kill_process(instance: Instance) -> None:
+    descriptor = os.pidfd_open(instance.pid)
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        # Until then a driver that comes finds it alive, and adopts it.
+        dead, _, _ = select.select([descriptor], [], [], DEATH_TIMEOUT_S)
+        assert dead
+    finally:
+        os.close(descriptor)
+
+
+def open_disk_file(place: Path, disk: BlockDevice, mode: int) -> int:
+    path = place / f"{disk.serial}.img"
+    path.touch()
+    os.truncate(path, 1 << 20)
+    path.chmod(mode)
+    return os.open(path, (os.O_RDONLY if disk.readonly else os.O_RDWR) | os.O_CLOEXEC)
+
+
+def open_tap(name: str) -> int:
+    """A tap in a network namespace that only its descriptor keeps."""
+    opened: list[int] = []
+
+    def make() -> None:
+        assert ctypes.CDLL(None).unshare(CLONE_NEWNET) == 0
+        descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+        fcntl.ioctl(descriptor, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
+        opened.append(descriptor)
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    return opened[0]
 
 
 async def reach_guest(instance: Instance) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

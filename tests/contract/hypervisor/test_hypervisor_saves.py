@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from volant.core.errors import GuestUnreachable, WrongState
+from volant.core.errors import GuestUnreachable, Unavailable, WrongState
 from volant.hypervisor.driver import SAVED, Capability, Driver, Instance, NotRestorable, Saved
-from volant.hypervisor.machine import Machine
+from volant.hypervisor.machine import BlockDevice, Machine
 from volant.hypervisor.record import read_record
 
 from .hypervisor_hosts import PATIENCE_S, Host, QemuSide, open_for_launch, reach_guest
@@ -77,7 +77,7 @@ async def ask_count(instance: Instance) -> str:
 
 
 def test_every_driver_says_what_it_can(driver: Driver) -> None:
-    assert driver.capabilities >= {Capability.PAUSE, Capability.SNAPSHOT, Capability.SHARED_MEMORY, Capability.RESTORE_IN_PLACE}
+    assert driver.capabilities >= {Capability.PAUSE, Capability.SNAPSHOT, Capability.RESTORE_IN_PLACE, Capability.BALLOON}
 
 
 async def test_a_paused_guest_answers_nothing_and_goes_on(host: Host, driver: Driver) -> None:
@@ -114,7 +114,21 @@ async def test_what_was_saved_is_restored_paused_and_as_another_unit(host: Host,
         await greet(again)
 
 
+async def test_a_driver_that_shares_no_memory_takes_no_base(host: Host, driver: Driver, tmp_path: Path) -> None:
+    if Capability.SHARED_MEMORY in driver.capabilities:
+        pytest.skip(f"{driver.name} shares memory")
+    async with launched(host, driver) as instance:
+        await save(instance, tmp_path / "base")
+    unit = host.make_unit()
+    machine = await driver.resolve(host.make_machine(unit, base="b" * 64))
+    with open_for_launch(host, machine) as files, pytest.raises(NotRestorable, match="shares no memory"):
+        await driver.restore(unit, machine, files, tmp_path / "base")
+    assert not host.find_leftovers(unit)
+
+
 async def test_many_stand_on_one_base_and_one_of_them_is_saved(host: Host, driver: Driver, tmp_path: Path) -> None:
+    if Capability.SHARED_MEMORY not in driver.capabilities:
+        pytest.skip(f"{driver.name} says that it shares no memory")
     base = tmp_path / "base"
     async with launched(host, driver) as instance:
         await greet(instance)
@@ -202,6 +216,34 @@ async def test_memory_is_what_it_was_in_the_original_its_clones_and_theirs(qemu:
     async with restored(qemu, driver, tmp_path / "two", base, base="b" * 64) as again:
         await again.resume()
         assert (await ask_count(again))[-1] == "0"
+
+
+async def test_what_was_saved_before_there_were_balloons_goes_on_without(host: Host, driver: Driver, tmp_path: Path) -> None:
+    unit = host.make_unit()
+    old = msgspec.structs.replace(await driver.resolve(host.make_machine(unit)), balloon=-1)
+    with open_for_launch(host, old) as files:
+        instance = await driver.launch(unit, old, files)
+    try:
+        await greet(instance)
+        assert (await instance.read_counters()).memory_mib == old.memory_mib
+        with pytest.raises(WrongState, match="without a balloon"):
+            await instance.set_memory(64)
+        await save(instance, tmp_path / "saved")
+    finally:
+        await instance.destroy()
+        await instance.close()
+    async with restored(host, driver, tmp_path / "saved") as again:
+        assert again.machine.balloon == -1
+        await again.resume()
+        await greet(again)
+
+
+@pytest.mark.vm
+async def test_too_many_devices_for_a_microvm_are_said_to_be_so(qemu: QemuSide) -> None:
+    driver = await qemu.open_driver()
+    disks = tuple(BlockDevice(serial=f"disk{bus}", bus=bus, readonly=False) for bus in (0, 1, 2, 3, 4, 5, 8))
+    with pytest.raises(Unavailable, match="more than the 6 disks and network cards"):
+        await driver.resolve(qemu.make_machine(qemu.make_unit(), disks=disks))
 
 
 @pytest.mark.vm

@@ -30,7 +30,7 @@ from volant.fledge.initramfs.plan import PAGE_BYTES, Plan, read_content
 from volant.fledge.kernel.boot import MODULES_LIST
 from volant.fledge.kernel.modules import normalise_name, order_modules, read_depends
 
-FORMAT = 1
+FORMAT = 2
 """Goes up when the same inputs give another file."""
 
 BOOT_FILESYSTEM = "ext4"
@@ -39,7 +39,10 @@ BOOT_FILESYSTEM = "ext4"
 InitMode = Literal["kestrel", "custom", "none"]
 Compression = Literal["none", "gzip", "zstd", "xz"]
 
-MODULES = ("virtio_ring", "virtio", "virtio_mmio", "virtio_pci", "virtio_console", "virtio_net", "virtio_rng", "af_packet")
+MODULES = (
+    "virtio_ring", "virtio", "virtio_mmio", "virtio_pci", "virtio_console", "virtio_net", "virtio_rng", "af_packet",
+    "virtio_balloon", "vmw_vsock_virtio_transport",
+)  # fmt: skip
 """What a guest without disks needs, where the kernel has it as modules."""
 
 DIRECTORIES = {

@@ -11,11 +11,13 @@ from volant.core.errors import HostError
 # virtio_ring stands first because virtio uses it without saying so in every kernel version.
 ALWAYS = (
     "virtio_ring", "virtio", "virtio_mmio", "virtio_pci", "virtio_console", "virtio_blk", "virtio_net", "virtio_rng",
-    "af_packet", "crc32c_generic", "libcrc32c", "ext4", "overlay",
+    "af_packet", "crc32c_generic", "libcrc32c", "ext4", "overlay", "virtio_balloon", "vmw_vsock_virtio_transport",
 )  # fmt: skip
 """In the order in which the guest wants them: the bus, the channel, the root disk, the rest."""
 
-OPTIONAL = frozenset({"virtio_mmio", "virtio_rng", "af_packet", "crc32c_generic", "libcrc32c"})
+OPTIONAL = frozenset(
+    {"virtio_mmio", "virtio_rng", "af_packet", "crc32c_generic", "libcrc32c", "virtio_balloon", "vmw_vsock_virtio_transport"}
+)
 """What some kernels do without, or have under another name."""
 
 MODULE_MAX_BYTES = 64 * 1024 * 1024

@@ -9,12 +9,12 @@ from volant.core.errors import Unavailable
 from volant.hypervisor.driver import MemoryUse
 from volant.hypervisor.qemu.memory import OWN, base_name
 
-_OWN, _BASE = f"/memfd:{OWN} ", f"/memfd:{base_name('')}"
+_BASE = f"/memfd:{base_name('')}"
 _KIB = 1024
 
 
-def measure_memory(pid: int) -> MemoryUse:
-    """Raises Unavailable when the process is gone.
+def measure_memory(pid: int, own: str = OWN) -> MemoryUse:
+    """``own`` is what the process calls a memory that is the guest's alone. Raises Unavailable when the process is gone.
 
     A clone's own pages are anonymous; the rest of its memory is its base's, whoever else maps that at the moment.
     """
@@ -29,7 +29,7 @@ def measure_memory(pid: int) -> MemoryUse:
     for line in lines:
         name, _, rest = line.partition(":")
         if " " in name:
-            is_guest, is_clone = _OWN in line, _BASE in line
+            is_guest, is_clone = f"/memfd:{own} " in line, _BASE in line
             continue
         if name in ("Private_Clean", "Private_Dirty", "Shared_Clean", "Shared_Dirty"):
             totals[name.partition("_")[0].lower()] += int(rest.split()[0]) * _KIB

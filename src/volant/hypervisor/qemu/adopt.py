@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from volant.core.errors import HostError, Unavailable
+from volant.hypervisor.cgroup import NO_GROUPS, ControlGroups
 from volant.hypervisor.driver import Ending
 from volant.hypervisor.machine import Machine, Unit
-from volant.hypervisor.qemu.ending import EXIT, MACHINE, PROCESS, explain_exit, read_ending
+from volant.hypervisor.qemu.ending import EXIT, MACHINE, PROCESS, explain_exit, read_ending, write_ending
 from volant.hypervisor.qemu.instance import KILLED_S, QemuInstance
 from volant.hypervisor.qemu.launch import LOOK_PERIOD_S, START_TIMEOUT_S, find_started_at
 from volant.hypervisor.qemu.lock import is_locked
@@ -16,7 +17,7 @@ from volant.hypervisor.qemu.process import ExitRecord, ProcessRecord, open_proce
 from volant.hypervisor.record import read_record
 
 
-async def adopt(unit: Unit) -> QemuInstance | Ending | None:
+async def adopt(unit: Unit, cgroups: ControlGroups = NO_GROUPS) -> QemuInstance | Ending | None:
     """As Driver.adopt.
 
     Raises:
@@ -29,7 +30,7 @@ async def adopt(unit: Unit) -> QemuInstance | Ending | None:
         async with asyncio.timeout(START_TIMEOUT_S):
             # While the lock is held there is a holder, and it is running a VM, beginning to, or writing its last words.
             while is_locked(unit.state):
-                instance = _find(unit, machine)
+                instance = _find(unit, machine, cgroups)
                 if instance is not None:
                     return await _keep(unit, instance)
                 await asyncio.sleep(LOOK_PERIOD_S)
@@ -38,7 +39,15 @@ async def adopt(unit: Unit) -> QemuInstance | Ending | None:
             f"the lock of {machine.name} is held, and no VM process shows itself",
             hint=f"find out who holds it with: fuser -v {unit.state}/lock",
         ) from error
-    return await _explain(unit, machine)
+    ending = await _explain(unit, machine)
+    group = cgroups.find(unit.uid)
+    if group is not None:
+        if ending is not None and (told := group.explain(ending)) is not ending:
+            # The group that shows it goes now.
+            write_ending(unit.state, machine.run_id, told)
+            ending = told
+        await asyncio.to_thread(group.remove)
+    return ending
 
 
 async def _keep(unit: Unit, instance: QemuInstance) -> QemuInstance | Ending:
@@ -58,7 +67,7 @@ async def _keep(unit: Unit, instance: QemuInstance) -> QemuInstance | Ending:
     return Ending(kind="lost", message="volantd ended while it was being restored")
 
 
-def _find(unit: Unit, machine: Machine) -> QemuInstance | None:
+def _find(unit: Unit, machine: Machine, cgroups: ControlGroups) -> QemuInstance | None:
     record = read_record(unit.state / PROCESS, ProcessRecord)
     if record is None or record.boot_id != read_boot_id():
         return None
@@ -71,7 +80,9 @@ def _find(unit: Unit, machine: Machine) -> QemuInstance | None:
         if holder is not None:
             holder.close()
         return None
-    return QemuInstance(unit, machine, process, holder, Monitor(unit.sockets), find_started_at(unit.state))
+    return QemuInstance(
+        unit, machine, process, holder, Monitor(unit.sockets), find_started_at(unit.state), cgroups.find(unit.uid)
+    )
 
 
 async def _explain(unit: Unit, machine: Machine) -> Ending | None:

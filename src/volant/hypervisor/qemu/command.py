@@ -30,6 +30,8 @@ TRANSLATED_MIB = 64
 """What an emulated guest's translated code may take on the host. Left to itself QEMU keeps up to 1 GiB of it, a process."""
 
 CPU_MODELS = {"kvm": "host", "tcg": "max"}
+BALLOON = "balloon"
+"""The balloon's id, under which the monitor finds it."""
 
 
 class Descriptors(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +96,18 @@ def build_command(machine: Machine, descriptors: Descriptors, binary: str = BINA
         words += _describe_disk(disk, number, descriptors.disks[disk.serial])
     for number, network in enumerate(machine.networks):
         words += _describe_network(network, number, descriptors.taps[network.tap])
+    if machine.balloon >= 0:
+        # A guest that runs out of memory takes some of it back rather than end a program: what is taken counts as used in
+        # there, and MemTotal stays.
+        place = f"bus=virtio-mmio-bus.{machine.balloon}"
+        words += ["-device", f"virtio-balloon-device,id={BALLOON},{place},deflate-on-oom=on"]
     return words
+
+
+def choose_balloon_place(machine: Machine) -> int:
+    """The last place that no device of ``machine`` has; -1 when it has one everywhere."""
+    taken = {*(disk.bus for disk in machine.disks), *(network.bus for network in machine.networks)}
+    return max((place for place in range(AGENT_BUS) if place not in taken), default=-1)
 
 
 def build_kernel_cmdline(accelerator: str, tsc_khz: int | None, extra: str) -> str:
@@ -143,5 +156,6 @@ def _describe_network(network: NetworkDevice, number: int, descriptor: int) -> l
 
 def _check_places(machine: Machine) -> None:
     places = [AGENT_BUS, RNG_BUS, *(disk.bus for disk in machine.disks), *(network.bus for network in machine.networks)]
+    places += [machine.balloon] if machine.balloon >= 0 else []
     if len(set(places)) != len(places) or not all(0 <= place <= RNG_BUS for place in places):
         raise ValueError(f"the devices of {machine.name} claim the places {places}: each needs its own from 0 to {AGENT_BUS - 1}")

@@ -14,10 +14,11 @@ import msgspec
 
 from volant.core.errors import CommandFailed, HostError, Unavailable, VolantError
 from volant.core.ids import Digest
+from volant.hypervisor.cgroup import NO_GROUPS, ControlGroups
 from volant.hypervisor.driver import Capability, Ending, Instance
 from volant.hypervisor.machine import Accelerator, Files, Machine, Unit
 from volant.hypervisor.qemu.adopt import adopt
-from volant.hypervisor.qemu.command import BINARY, CPU_MODELS, MACHINE_TYPE, build_kernel_cmdline
+from volant.hypervisor.qemu.command import AGENT_BUS, BINARY, CPU_MODELS, MACHINE_TYPE, build_kernel_cmdline, choose_balloon_place
 from volant.hypervisor.qemu.instance import QemuInstance
 from volant.hypervisor.qemu.kvm import find_kvm_access
 from volant.hypervisor.qemu.launch import Launcher, Saving
@@ -72,16 +73,24 @@ class QemuDriver:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        return frozenset({Capability.PAUSE, Capability.SNAPSHOT, Capability.SHARED_MEMORY, Capability.RESTORE_IN_PLACE})
+        return frozenset(Capability) - {Capability.HOTPLUG}
+
+    def capabilities_of(self, machine: Machine) -> frozenset[Capability]:
+        return self.capabilities
 
     async def resolve(self, machine: Machine) -> Machine:
         """As ``Driver.resolve``; the first one of a kernel under ``auto`` waits for the proof of KVM (proof.py).
 
         Raises:
-            Unavailable: KVM was asked for and does not work.
+            Unavailable: KVM was asked for and does not work, or the machine has more devices than a microvm has places.
         """
         if machine.hypervisor_version:
             return machine
+        if max((*(disk.bus for disk in machine.disks), *(network.bus for network in machine.networks)), default=0) >= AGENT_BUS:
+            raise Unavailable(
+                f"{machine.name} has more than the {AGENT_BUS} disks and network cards that fit into a machine of QEMU's",
+                hint="leave some out, or put several file systems on one disk",
+            )
         _make_directory(self._cache_dir)
         accelerator = await self._choose(machine)
         tsc_khz = await measure_tsc(self._cache_dir) if accelerator == "tcg" else None
@@ -93,6 +102,8 @@ class QemuDriver:
             machine_type=MACHINE_TYPE,
             accelerator=accelerator,
             cpu_model=CPU_MODELS[accelerator],
+            channel="virtio-serial",
+            balloon=choose_balloon_place(machine),
             kernel_cmdline=build_kernel_cmdline(accelerator, tsc_khz, machine.kernel_cmdline),
         )
 
@@ -100,7 +111,9 @@ class QemuDriver:
         return await self._launcher.launch(unit, machine, files)
 
     async def restore(self, unit: Unit, machine: Machine, files: Files, saved: Path, base: Path | None = None) -> Instance:
-        await asyncio.to_thread(read_saved, saved, machine)
+        record = await asyncio.to_thread(read_saved, saved, machine)
+        # One that was saved before there were balloons goes on without.
+        machine = msgspec.structs.replace(machine, balloon=record.machine.balloon)
         if not machine.base:
             return await self._launcher.launch(unit, machine, files, Saving(saved))
         memory = await self._bases.open(machine.base, base or saved, machine.memory_mib)
@@ -116,7 +129,7 @@ class QemuDriver:
         self._bases.release(keep)
 
     async def adopt(self, unit: Unit) -> Instance | Ending | None:
-        found = await adopt(unit)
+        found = await adopt(unit, self._launcher.cgroups)
         if isinstance(found, QemuInstance) and found.machine.base:
             self._bases.adopt(found.machine.base, found.pid)
         return found
@@ -167,6 +180,7 @@ async def open_qemu(
     open_artifact: Callable[[Digest], int],
     accelerator: Accelerators = "auto",
     binary: str = BINARY,
+    cgroups: ControlGroups = NO_GROUPS,
 ) -> QemuDriver:
     """The driver for the QEMU that is installed. ``cache_dir`` keeps what was measured of this host and may be lost;
     ``open_artifact`` opens a file of the artifact store, for the proof of KVM.
@@ -175,7 +189,7 @@ async def open_qemu(
         Unavailable: QEMU or the holder is missing.
     """
     version, build = await _read_version(binary)
-    launcher = Launcher(holder=find_native("holder"), binary=binary, kvm_group=find_kvm_access().group)
+    launcher = Launcher(holder=find_native("holder"), binary=binary, kvm_group=find_kvm_access().group, cgroups=cgroups)
     prover = Prover(launcher, version, cache_dir, open_artifact)
     return QemuDriver(
         version=version, build=build, launcher=launcher, prover=prover, cache_dir=cache_dir, accelerator=accelerator

@@ -15,10 +15,13 @@ from typing import Any
 import msgspec
 
 from volant.core.errors import HostError, Unavailable
+from volant.hypervisor.cgroup import NO_GROUPS, ControlGroups, Group, find_devices
+from volant.hypervisor.jail import QEMU_DATA, Jail, find_places
 from volant.hypervisor.machine import Files, Machine, Unit
 from volant.hypervisor.qemu.command import BINARY, Descriptors, build_command
 from volant.hypervisor.qemu.ending import ENDING, EXIT, MACHINE, PROCESS, QEMU_LOG, read_tail
 from volant.hypervisor.qemu.instance import KILLED_S, QemuInstance
+from volant.hypervisor.qemu.kvm import DEVICE as KVM
 from volant.hypervisor.qemu.lock import take_lock
 from volant.hypervisor.qemu.memory import OWN, create_memory
 from volant.hypervisor.qemu.monitor import Monitor
@@ -47,6 +50,7 @@ class Launcher(msgspec.Struct, frozen=True, kw_only=True):
     holder: Path
     binary: str = BINARY
     kvm_group: int | None = None
+    cgroups: ControlGroups = NO_GROUPS
 
     async def launch(self, unit: Unit, machine: Machine, files: Files, saved: Saving | None = None) -> QemuInstance:
         """As Driver.launch, and with ``saved`` as Driver.restore."""
@@ -72,8 +76,11 @@ class Launcher(msgspec.Struct, frozen=True, kw_only=True):
             monitor = Monitor(unit.sockets)
             holder: Process | None = None
             process: Process | None = None
+            group: Group | None = None
             try:
-                holder = self._start(unit, machine, files, lock, memory, state, opened)
+                group = await asyncio.to_thread(self.cgroups.make, machine, find_devices(files.disks.values()))
+                cgroups = opened.enter_context(group.opened())
+                holder = self._start(unit, machine, files, lock, memory, state, cgroups, opened)
                 async with asyncio.timeout(START_TIMEOUT_S):
                     record = await _await_start(unit, monitor, holder)
                     process = open_process(record.pid, record.start_time)
@@ -81,7 +88,7 @@ class Launcher(msgspec.Struct, frozen=True, kw_only=True):
                         raise _NotStarted("it ended as soon as it had started")
                     if saved is not None:
                         await _load(machine, process, holder, monitor, saved.directory, state)
-                return QemuInstance(unit, machine, process, holder, monitor, find_started_at(unit.state))
+                return QemuInstance(unit, machine, process, holder, monitor, find_started_at(unit.state), group)
             except BaseException as error:
                 await monitor.close()
                 if process is not None:
@@ -89,6 +96,9 @@ class Launcher(msgspec.Struct, frozen=True, kw_only=True):
                 if holder is not None:
                     await _end(unit, holder)
                 why = _explain_failure(error, unit.state, log_size)
+                if group is not None:
+                    why = group.explain_failure(why)
+                    group.remove()
                 clear_run(unit)
                 (unit.state / MACHINE).unlink(missing_ok=True)
                 if why is not None:
@@ -96,7 +106,15 @@ class Launcher(msgspec.Struct, frozen=True, kw_only=True):
                 raise
 
     def _start(
-        self, unit: Unit, machine: Machine, files: Files, lock: int, memory: int, state: int, opened: ExitStack
+        self,
+        unit: Unit,
+        machine: Machine,
+        files: Files,
+        lock: int,
+        memory: int,
+        state: int,
+        cgroups: tuple[int, ...],
+        opened: ExitStack,
     ) -> Process:
         def listen(name: str) -> int:
             return opened.enter_context(bind_socket(unit.sockets, name)).fileno()
@@ -121,22 +139,28 @@ class Launcher(msgspec.Struct, frozen=True, kw_only=True):
             "--lock-fd", str(lock),
             "--console-fd", str(ours.fileno()),
             "--console-listen-fd", str(readers),
-            "--uid", str(machine.host_uid),
-            "--gid", str(machine.host_uid),
             "--log-max", str(CONSOLE_LOG_MAX_BYTES),
+            *self._describe_jail(machine).build_words(cgroups),
         ]  # fmt: skip
-        if machine.accelerator == "kvm" and self.kvm_group is not None:
-            command += ["--group", str(self.kvm_group)]
         kept = [*descriptors.all, *([] if state < 0 else [state])]
         for descriptor in kept:
             command += ["--keep-fd", str(descriptor)]
         command += ["--", *build_command(machine, descriptors, self.binary)]
-        started = spawn(command, pass_fds=[directory, lock, ours.fileno(), readers, *kept])
+        started = spawn(command, pass_fds=[directory, lock, ours.fileno(), readers, *cgroups, *kept])
         holder = open_process(started.pid)
         assert holder is not None, "a child that nobody has reaped is there"
         # Reaped through its pidfd from here on, or by init when it outlives us; Popen is to do neither.
         started.returncode = 0
         return holder
+
+    def _describe_jail(self, machine: Machine) -> Jail:
+        has_kvm = machine.accelerator == "kvm"
+        return Jail(
+            user=machine.host_uid,
+            binds=find_places(self.binary, QEMU_DATA),
+            devices=(str(KVM),) if has_kvm else (),
+            groups=(self.kvm_group,) if has_kvm and self.kvm_group is not None else (),
+        )
 
 
 class _NotStarted(HostError):

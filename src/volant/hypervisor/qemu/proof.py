@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -18,7 +18,6 @@ from volant.core.ids import Digest, RunId, Uid
 from volant.hypervisor.driver import Instance
 from volant.hypervisor.machine import Files, Machine, Unit
 from volant.hypervisor.qemu.command import CPU_MODELS, MACHINE_TYPE, build_kernel_cmdline
-from volant.hypervisor.qemu.launch import Launcher
 from volant.hypervisor.qemu.process import read_boot_id
 from volant.hypervisor.qemu.tsc import measure_tsc
 from volant.hypervisor.record import read_record, write_record
@@ -37,6 +36,10 @@ _ANSWER = b"VOLANT\x01\x01"
 _NONCE_BYTES = 16
 
 
+class ProofLauncher(Protocol):
+    async def launch(self, unit: Unit, machine: Machine, files: Files) -> Instance: ...
+
+
 class Verdict(msgspec.Struct, frozen=True):
     """``reason`` says why KVM does not work, and is empty when it does."""
 
@@ -53,21 +56,26 @@ class _Verdicts(msgspec.Struct, frozen=True):
 
 
 class Prover:
-    """Keeps verdicts in ``cache_dir/kvm.json``. ``open_artifact`` opens a file of the artifact store for reading.
+    """Keeps verdicts in ``record`` of ``cache_dir``. ``open_artifact`` opens a file of the artifact store for reading.
 
-    ``accelerator`` is what a proof boots under; only a test of the proof itself has a reason to name another.
+    ``accelerator`` is what a proof boots under; only a test of the proof itself has a reason to name another. Another
+    hypervisor's ``complete`` makes of a machine one that runs under its version.
     """
 
     def __init__(
         self,
-        launcher: Launcher,
+        launcher: ProofLauncher,
         version: str,
         cache_dir: Path,
         open_artifact: Callable[[Digest], int],
         *,
         accelerator: Literal["kvm", "tcg"] = "kvm",
         deadline_s: float = DEADLINE_S,
+        complete: Callable[[Machine, str], Machine] | None = None,
+        record: str = "kvm.json",
     ) -> None:
+        self._complete = complete
+        self._record = record
         self._launcher = launcher
         self._version = version
         self._cache_dir = cache_dir
@@ -79,7 +87,7 @@ class Prover:
     @property
     def verdicts(self) -> dict[Digest, Verdict]:
         """Those that hold now."""
-        kept = read_record(self._cache_dir / "kvm.json", _Verdicts)
+        kept = read_record(self._cache_dir / self._record, _Verdicts)
         is_current = kept is not None and (kept.boot_id, kept.version) == (read_boot_id(), self._version)
         return dict(kept.verdicts) if kept is not None and is_current else {}
 
@@ -95,7 +103,7 @@ class Prover:
                 return known
             verdict = await self._boot(kernel, initramfs)
             record = _Verdicts(read_boot_id(), self._version, {**self.verdicts, kernel: verdict})
-            write_record(self._cache_dir / "kvm.json", record)
+            write_record(self._cache_dir / self._record, record)
             return verdict
 
     async def _boot(self, kernel: Digest, initramfs: Digest) -> Verdict:
@@ -115,6 +123,8 @@ class Prover:
             initramfs=initramfs,
             kernel_cmdline=build_kernel_cmdline(self._accelerator, await measure_tsc(self._cache_dir), ""),
         )
+        if self._complete is not None:
+            machine = self._complete(msgspec.structs.replace(machine, kernel_cmdline=""), self._version)
         files = Files(kernel=self._open_artifact(kernel), initramfs=-1, disks={}, taps={})
         try:
             files = msgspec.structs.replace(files, initramfs=self._open_artifact(initramfs))

@@ -20,6 +20,7 @@ from volant.hypervisor.qemu.process import Process
 from volant.hypervisor.record import read_record, write_record
 
 STATE = "state"
+STATE_MAX_BYTES = 64 << 20
 LOAD_TIMEOUT_S = 10.0
 LOOK_PERIOD_S = 0.001
 
@@ -91,20 +92,39 @@ def _places(machine: Machine) -> tuple[object, ...]:
 
 
 async def _save_state(monitor: Monitor, path: Path) -> int:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    """QEMU keeps what it was given to write to for as long as it runs, and the file is others' to start from: so it gets memory,
+    and what lies there when it has finished is copied."""
+    memory = os.memfd_create("volant-state", os.MFD_CLOEXEC)
     try:
-        await monitor.execute("add-fd", {"fdset-id": _FDSET}, descriptor=descriptor)
+        # It takes from a set only what was opened for exactly what it wants.
+        handed = os.open(f"/proc/self/fd/{memory}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            await monitor.execute("add-fd", {"fdset-id": _FDSET}, descriptor=handed)
+        finally:
+            os.close(handed)
         try:
             # live=false keeps the disks ours: the guest may go on here.
             await monitor.execute("xen-save-devices-state", {"filename": f"/dev/fdset/{_FDSET}", "live": False})
         finally:
             await monitor.execute("remove-fd", {"fdset-id": _FDSET})
-        size = os.fstat(descriptor).st_size
+        size = await asyncio.to_thread(_copy_state, memory, path)
+        os.ftruncate(memory, 0)
     finally:
-        os.close(descriptor)
+        os.close(memory)
+    return size
+
+
+def _copy_state(memory: int, path: Path) -> int:
+    size = os.fstat(memory).st_size
     if size == 0:
         raise HostError("the VM process saved nothing of its devices")
-    return size
+    if size > STATE_MAX_BYTES:
+        raise HostError(f"the VM process says that its devices are {size} bytes, which cannot be")
+    content = os.pread(memory, size, 0)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    return len(content)
 
 
 def _save_memory(machine: Machine, pid: int, directory: Path) -> int:

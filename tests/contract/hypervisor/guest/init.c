@@ -14,6 +14,7 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -103,6 +104,23 @@ static void fill(char letter) {
     memset(ballast, letter == 'z' ? 0 : letter, BALLAST);
 }
 
+/* How much memory the kernel says is free, in kB. */
+static void tell_memory(int port) {
+    struct sysinfo info = {0};
+    sysinfo(&info);
+    dprintf(port, "%lu.", info.freeram * info.mem_unit / 1024);
+}
+
+/* A quarter of a MiB to the first disk, and none of it kept in memory. */
+static void write_disk(int port) {
+    static char block[1 << 18];
+    int fd = open("/dev/vda", O_WRONLY | O_CLOEXEC);
+    memset(block, 'w', sizeof block);
+    int good = fd >= 0 && write(fd, block, sizeof block) == (ssize_t)sizeof block && fsync(fd) == 0;
+    if (fd >= 0) close(fd);
+    say(port, good ? "w." : "-.", 2);
+}
+
 static void obey(int port, char letter) {
     if (letter == 'N') {
         char text[32];
@@ -115,6 +133,8 @@ static void obey(int port, char letter) {
     if (letter == 'X') exit(1);
     if (letter == 'C') printf("abc\n");
     if (letter == 'I') tell(port);
+    if (letter == 'M') tell_memory(port);
+    if (letter == 'W') write_disk(port);
 }
 
 int main(void) {
