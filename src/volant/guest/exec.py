@@ -1,16 +1,16 @@
-"""A program run in a guest beside its workload (docs/guest-protocol.md, section 4.2)."""
+"""A program run in a guest beside its workload, or the workload itself (docs/guest-protocol.md, sections 4.2 and 4.4)."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Literal
+from typing import Literal, Self
 
 from volant.core.errors import GuestUnreachable, WrongState
 from volant.guest.breach import Breach
-from volant.guest.protocol import Exit
-from volant.guest.records import MAX_SIGNAL, ExecDecoder, ExecType, encode_exec
+from volant.guest.protocol import AttachStarted, Exit
+from volant.guest.records import MAX_SIGNAL, ExecDecoder, ExecType, encode_exec, encode_size
 from volant.guest.stream import Stream
 
 STDIN_BYTES = 16_384
@@ -26,15 +26,16 @@ class ExecStream:
     Output that is not read stays in the guest: the program blocks on its pipe once 256 KiB wait here.
     """
 
-    def __init__(self, stream: Stream, pid: int, first: bytes = b"") -> None:
+    def __init__(self, stream: Stream, pid: int, first: bytes = b"", *, has_tty: bool = False) -> None:
         self.pid = pid
+        self.has_tty = has_tty
         self._stream = stream
         self._decoder = ExecDecoder("guest")
         self._waiting: deque[Output] = deque()
         self._stdin_open = True
         self._first = first
 
-    async def __aenter__(self) -> ExecStream:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -72,11 +73,12 @@ class ExecStream:
             await self._send(ExecType.STDIN, content[at : at + STDIN_BYTES])
 
     async def close_stdin(self) -> None:
-        """End of file on the program's stdin. Does nothing when it is closed or the program has ended."""
+        """End of file on the program's stdin. Does nothing when it is closed or the program has ended. At a terminal it is only
+        typed, as its key is, and more may follow."""
         if self._stdin_open and self._decoder.end is None:
             with contextlib.suppress(WrongState):
                 await self._send(ExecType.STDIN, b"")
-            self._stdin_open = False
+            self._stdin_open = self.has_tty
 
     async def send_signal(self, number: int) -> None:
         """Send signal ``number`` to the program's process group. Does nothing when it has ended."""
@@ -85,6 +87,12 @@ class ExecStream:
         if self._decoder.end is None:
             with contextlib.suppress(WrongState):
                 await self._send(ExecType.SIGNAL, bytes([number]))
+
+    async def resize(self, rows: int, cols: int) -> None:
+        """The program's terminal has another size now, 1 to 9,999 each. Does nothing when it has ended, or has no terminal."""
+        if self._decoder.end is None and self.has_tty:
+            with contextlib.suppress(WrongState):
+                await self._send(ExecType.RESIZE, encode_size(rows, cols))
 
     def close(self) -> None:
         """Let go of the stream. A program that still runs gets SIGHUP, and SIGKILL 2 s later."""
@@ -119,3 +127,11 @@ class ExecStream:
         self._waiting.extend((_OUTPUTS[kind], content) for kind, content in records if kind in _OUTPUTS and content)
         if self._decoder.end is not None:
             self._stream.finish()
+
+
+class AttachStream(ExecStream):
+    """The workload's own output and input. ``result`` comes when it has ended for good; closing ends nothing. A reader that is
+    too slow loses output in the middle."""
+
+    def __init__(self, stream: Stream, started: AttachStarted, first: bytes = b"") -> None:
+        super().__init__(stream, started.pid or 0, first, has_tty=started.tty)

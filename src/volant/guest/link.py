@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -14,33 +14,24 @@ from volant.guest.breach import Breach, SessionOver
 from volant.guest.control import Control
 from volant.guest.deadline import first_of, within
 from volant.guest.document import digest_document
-from volant.guest.exec import ExecStream
 from volant.guest.frame import GoAwayCode
 from volant.guest.handshake import PATIENCE_S, Connection, NotTaken, Unanswered, dial, greet
-from volant.guest.logs import LogStream
-from volant.guest.message import MessageDecoder, convert_message, decode_body, encode_message
+from volant.guest.message import encode_message
 from volant.guest.notices import apply_notice
+from volant.guest.opening import REQUEST_TIMEOUT_S, StreamOpener, convert_answer
 from volant.guest.preamble import ZERO_SECRET
 from volant.guest.protocol import (
-    ExecRequest,
-    ExecStarted,
     Frozen,
     GuestStats,
     Hello,
-    LogRange,
     OpenControl,
-    OpenLogs,
     Thawed,
-    build_error,
 )
 from volant.guest.secret import SecretGuess
 from volant.guest.session import Session
-from volant.guest.state import MAIN, AgentState
+from volant.guest.state import AgentState
 from volant.guest.stream import Stream
 
-T = TypeVar("T")
-
-REQUEST_TIMEOUT_S = 10.0
 SYNC_TIMEOUT_S = 60.0
 HELLO_TIMEOUT_S = 5.0
 BACKOFF_FIRST_S = 0.05
@@ -49,7 +40,7 @@ LASTING_S = 1.0
 """A session that lived this long was a good one: after it the next attempt comes at once."""
 
 
-class AgentLink:
+class AgentLink(StreamOpener):
     """One guest's agent. ``run`` keeps it connected; everything else may be called at any time.
 
     ``connect`` makes a new connection and may raise GuestUnreachable. ``secret`` has 32 bytes and is the one in the
@@ -174,12 +165,12 @@ class AgentLink:
         """
         doing = "the guest's disk was not frozen"
         answer = await self._request("freeze", {"timeout_ms": round(timeout_s * 1000)}, timeout_s + REQUEST_TIMEOUT_S, doing)
-        return _convert(answer, Frozen, doing).frozen
+        return convert_answer(answer, Frozen, doing).frozen
 
     async def thaw(self, *, timeout_s: float = REQUEST_TIMEOUT_S) -> bool:
         """End a freeze. False when there was none, for example because its time had passed: what was copied then is torn."""
         doing = "the guest's disk was not thawed"
-        return _convert(await self._request("thaw", {}, timeout_s, doing), Thawed, doing).thawed
+        return convert_answer(await self._request("thaw", {}, timeout_s, doing), Thawed, doing).thawed
 
     async def sync(self, *, timeout_s: float = SYNC_TIMEOUT_S) -> None:
         """Have the guest write out to its disks what it has only in memory. Errors as of freeze."""
@@ -196,27 +187,7 @@ class AgentLink:
     async def stats(self, *, timeout_s: float = REQUEST_TIMEOUT_S) -> GuestStats:
         doing = "the guest's statistics were not read"
         answer = await self._request("stats", {}, timeout_s, doing)
-        return _convert(answer, GuestStats, doing)
-
-    async def open_exec(self, request: ExecRequest, *, timeout_s: float = REQUEST_TIMEOUT_S) -> ExecStream:
-        """Start a program in the guest.
-
-        Raises:
-            InvalidInput: no such program or user. NotFound: no such workload. WrongState: the guest is not configured.
-            Exhausted: 64 streams are open. GuestUnreachable: the link is or went down, or no answer came.
-        """
-        doing = f"{request.argv[0] if request.argv else 'the program'} was not run in the guest"
-        stream, answer, rest = await self._open(encode_message(request.opening()), timeout_s, doing)
-        return ExecStream(stream, _convert_or_reset(stream, answer, ExecStarted, doing).pid, rest)
-
-    async def open_logs(
-        self, *, after: int = 0, follow: bool = True, workload: str = MAIN, timeout_s: float = REQUEST_TIMEOUT_S
-    ) -> LogStream:
-        """Read the guest's ring of log lines beginning after sequence number ``after``. Errors as of open_exec."""
-        doing = "the guest's log was not opened"
-        opening = encode_message(OpenLogs(workload=workload, after=after, follow=follow))
-        stream, answer, rest = await self._open(opening, timeout_s, doing)
-        return LogStream(stream, _convert_or_reset(stream, answer, LogRange, doing), after, rest)
+        return convert_answer(answer, GuestStats, doing)
 
     async def _run_session(self, unanswered: int) -> None:
         self._greeted.clear()
@@ -262,6 +233,8 @@ class AgentLink:
         if not self._greeted.is_set():
             self._greeted.set()
             changed = msgspec.structs.replace(changed, connected=True, reason="", since=self.clock.now())
+            if self._session is not None and changed.hello is not None:
+                self._session.allow_streams(changed.hello.max_streams)
         self._next_state = changed
 
     def _note_document(self, hello: Hello, document: bytes) -> None:
@@ -292,50 +265,3 @@ class AgentLink:
         if control is None or not self._greeted.is_set():
             raise GuestUnreachable(f"{doing}: {self._state.reason or 'the link is just coming up'}")
         return await control.request(type_, members, timeout_s=timeout_s, doing=doing)
-
-    async def _open(self, opening: bytes, timeout_s: float, doing: str) -> tuple[Stream, dict[str, Any], bytes]:
-        session = self._session
-        if session is None or not self._greeted.is_set():
-            raise GuestUnreachable(f"{doing}: {self._state.reason or 'the link is just coming up'}")
-        stream = session.open_stream()
-        try:
-            answer, rest = await within(self.clock, timeout_s, _read_answer(stream, opening))
-        except TimeoutError as error:
-            stream.reset()
-            raise GuestUnreachable(f"{doing}: the guest's agent did not answer within {timeout_s:g} s") from error
-        except (Breach, GuestUnreachable) as error:
-            stream.reset()
-            raise GuestUnreachable(f"{doing}: {error}") from error
-        except BaseException:
-            stream.reset()
-            raise
-        if "error" in answer:
-            stream.reset()
-            raise build_error(answer["error"], doing)
-        return stream, answer, rest
-
-
-async def _read_answer(stream: Stream, opening: bytes) -> tuple[dict[str, Any], bytes]:
-    await stream.write(opening)
-    decoder = MessageDecoder()
-    while (body := decoder.next_body()) is None:
-        data = await stream.read()
-        if not data:
-            raise Breach("the guest's agent closed the stream without an answer")
-        decoder.feed(data)
-    return decode_body(body), decoder.take_rest()
-
-
-def _convert(answer: object, type_: type[T], doing: str) -> T:
-    try:
-        return convert_message(answer, type_)
-    except Breach as breach:
-        raise GuestUnreachable(f"{doing}: {breach}") from breach
-
-
-def _convert_or_reset(stream: Stream, answer: dict[str, Any], type_: type[T], doing: str) -> T:
-    try:
-        return _convert(answer.get("ok"), type_, doing)
-    except GuestUnreachable:
-        stream.reset()
-        raise

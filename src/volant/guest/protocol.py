@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from volant.core.errors import Forbidden, InvalidInput, NotFound, Unavailable, VolantError, WrongState
+from volant.core.errors import DiskFull, Forbidden, InvalidInput, NotFound, Unavailable, VolantError, WrongState
 
 PROTOCOL_VERSION = 1
 MAX_TEXT = 512
@@ -41,6 +41,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     config_digest: Word = ""
     timeline: Timeline = Timeline()
     capabilities: Annotated[tuple[Word, ...], msgspec.Meta(max_length=64)] = ()
+    max_streams: Annotated[int, msgspec.Meta(ge=1, le=2**31)] = 64
+    """How many streams it takes at once."""
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,28 +59,62 @@ class WorkloadNotice(msgspec.Struct, frozen=True, kw_only=True):
     restarts: Count = 0
     exit: Exit | None = None
     message: str = ""
+    last_end: str = ""
+    """What was said of the last end, while it runs again."""
     next_start_ms: Count | None = None
 
 
 class HealthNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """``state`` is readiness. ``started`` and ``live`` are None from an agent that knows no other probes."""
+
     workload: Word
     state: Literal["unknown", "healthy", "unhealthy"]
     message: str = ""
     since_ms: Count = 0
+    started: bool | None = None
+    live: bool | None = None
+
+
+class GuestInterface(msgspec.Struct, frozen=True, kw_only=True):
+    """One card of the guest as the guest tells it. ``address`` has its prefix length, and is empty while there is none.
+
+    The texts are the guest's own words: whoever uses one as an address has to see that it is one.
+    """
+
+    name: Annotated[str, msgspec.Meta(max_length=15)] = ""
+    mac: Annotated[str, msgspec.Meta(max_length=17)] = ""
+    address: Annotated[str, msgspec.Meta(max_length=18)] = ""
+    gateway: Annotated[str, msgspec.Meta(max_length=15)] = ""
+    nameservers: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=45)], ...], msgspec.Meta(max_length=8)] = ()
+    source: Literal["static", "dhcp"] = "static"
+    lease_s: Count | None = None
+
+
+class NetworkNotice(msgspec.Struct, frozen=True, kw_only=True):
+    interfaces: Annotated[tuple[GuestInterface, ...], msgspec.Meta(max_length=8)] = ()
 
 
 class StoppingNotice(msgspec.Struct, frozen=True, kw_only=True):
-    reason: Literal["requested", "workload_ended", "failed"]
+    """``restart_limit``: the workload was restarted as often as its configuration allows."""
+
+    reason: Literal["requested", "workload_ended", "failed", "restart_limit"]
 
 
 class GuestStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Memory in KiB, ``cpu_ms`` busy milliseconds over all processors since boot."""
+    """Memory in KiB, ``cpu_ms`` busy milliseconds over all processors since boot. From ``processes`` on: with ``stats2``."""
 
     memory_total_kb: Count
     memory_available_kb: Count
     load1: float
     cpu_ms: Count
     uptime_ms: Count
+    processes: Count | None = None
+    disk_total_kb: Count | None = None
+    disk_available_kb: Count | None = None
+    disk_read_bytes: Count | None = None
+    disk_write_bytes: Count | None = None
+    net_rx_bytes: Count | None = None
+    net_tx_bytes: Count | None = None
 
 
 class Frozen(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +135,18 @@ class OpenControl(msgspec.Struct, frozen=True, kw_only=True, tag_field="open", t
     client: str
 
 
+class GuestBusy(Unavailable):
+    """The guest has no room for it just now."""
+
+
+class Tty(msgspec.Struct, frozen=True, kw_only=True):
+    """A terminal's size, 1 to 9,999 each, and its kind for ``TERM``."""
+
+    rows: int = 24
+    cols: int = 80
+    term: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class ExecRequest(msgspec.Struct, frozen=True, kw_only=True):
     """``user`` and ``workdir`` are the workload's where they are empty; ``env`` adds to its environment."""
 
@@ -108,10 +156,12 @@ class ExecRequest(msgspec.Struct, frozen=True, kw_only=True):
     user: str = ""
     workdir: str = ""
     stdin: bool = False
+    tty: Tty | None = None
 
     def opening(self) -> dict[str, object]:
         """The message that opens the stream."""
-        members = {name: value for name, value in (("user", self.user), ("workdir", self.workdir)) if value}
+        given = (("user", self.user), ("workdir", self.workdir), ("tty", self.tty))
+        members = {name: value for name, value in given if value}
         return {
             "open": "exec", "workload": self.workload, "argv": self.argv, "env": self.env, "stdin": self.stdin, **members,
         }  # fmt: skip
@@ -121,6 +171,38 @@ class OpenLogs(msgspec.Struct, frozen=True, kw_only=True, tag_field="open", tag=
     workload: str
     after: int
     follow: bool
+
+
+class OpenConnect(msgspec.Struct, frozen=True, kw_only=True, tag_field="open", tag="connect"):
+    """``host`` is an IPv4 or IPv6 literal as the guest sees it."""
+
+    host: str
+    port: int
+
+
+class OpenAttach(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="open", tag="attach"):
+    """``tty`` is the size that a workload's terminal gets; ``replay`` begins with what the guest still has of its output."""
+
+    workload: str
+    stdin: bool = False
+    tty: Tty | None = None
+    replay: bool = False
+
+
+class AttachStarted(msgspec.Struct, frozen=True, kw_only=True):
+    """``tty``: the workload runs on a terminal. ``pid`` is None while it does not run."""
+
+    tty: bool = False
+    pid: Count | None = None
+
+
+class OpenFiles(msgspec.Struct, frozen=True, kw_only=True):
+    open: Literal["read_files", "write_files"]
+    path: str
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of a stream that has nothing more to say."""
 
 
 class ExecStarted(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +238,16 @@ def build_error(error: object, doing: str) -> VolantError:
             return Forbidden(message)
         case "not_configured" | "already_configured":
             return WrongState(message)
+        case "busy":
+            return GuestBusy(message, hint="try again in a moment")
+        case "refused":
+            return Unavailable(message, hint="does its workload listen there? volar vms logs NAME shows what it says")
+        case "not_found":
+            return NotFound(message)
+        case "not_a_directory":
+            return InvalidInput(message, field="path")
+        case "no_space":
+            return DiskFull(message, hint="free some of the guest's disk, or give it a larger one")
         case _:
-            # busy, failed, unknown_stream, and what a newer agent may say
+            # failed, unreachable, unknown_stream, and what a newer agent may say
             return Unavailable(message)

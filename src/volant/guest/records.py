@@ -16,6 +16,10 @@ MAX_EXEC_BYTES = 65_531
 MAX_SIGNAL = 64
 LOG_HEAD_BYTES = 24
 MAX_LOG_BYTES = 16_384
+MAX_SIDE = 9_999
+"""Rows or columns of a terminal."""
+
+_SIZE = struct.Struct(">HH")
 _EXEC_HEAD = struct.Struct(">BI")
 _LOG_HEAD = struct.Struct(">QQBBHI")
 
@@ -25,6 +29,7 @@ class ExecType(IntEnum):
     STDOUT = 1
     STDERR = 2
     END = 3
+    RESIZE = 4
     SIGNAL = 6
 
 
@@ -32,6 +37,22 @@ def encode_exec(kind: ExecType, data: bytes) -> bytes:
     if len(data) > MAX_EXEC_BYTES:
         raise ValueError(f"an exec record has at most {MAX_EXEC_BYTES} bytes")
     return _EXEC_HEAD.pack(kind, len(data)) + data
+
+
+def encode_size(rows: int, cols: int) -> bytes:
+    """The content of a resize record."""
+    if not (1 <= rows <= MAX_SIDE and 1 <= cols <= MAX_SIDE):
+        raise ValueError(f"a terminal of {rows} rows and {cols} columns")
+    return _SIZE.pack(rows, cols)
+
+
+def decode_size(content: bytes) -> tuple[int, int]:
+    """Rows and columns. Raises Breach."""
+    if len(content) == _SIZE.size:
+        rows, cols = _SIZE.unpack(content)
+        if 1 <= rows <= MAX_SIDE and 1 <= cols <= MAX_SIDE:
+            return rows, cols
+    raise Breach("a resize record holds no rows and columns from 1 to 9,999")
 
 
 def encode_log(record: LogRecord) -> bytes:
@@ -43,7 +64,9 @@ def encode_log(record: LogRecord) -> bytes:
 class ExecDecoder:
     """Bytes in, whole exec records of one side out, each as docs/guest-protocol.md, section 4.2, wants it."""
 
-    def __init__(self, sender: Literal["guest", "host"]) -> None:
+    def __init__(self, sender: Literal["guest", "host"], *, tty: bool = False) -> None:
+        """``tty``: the program is on a terminal."""
+        self._tty = tty
         self._held = bytearray()
         self._check = self._check_guest if sender == "guest" else self._check_host
         self._stdin_ended = False
@@ -87,9 +110,11 @@ class ExecDecoder:
 
     def _check_host(self, kind: int, content: bytes) -> None:
         if kind == ExecType.STDIN:
-            if self._stdin_ended and content:
+            if self._stdin_ended and content and not self._tty:
                 raise Breach("stdin goes on after its end")
             self._stdin_ended = not content
+        elif kind == ExecType.RESIZE and self._tty:
+            decode_size(content)
         elif kind != ExecType.SIGNAL:
             raise Breach(f"an exec record of type {kind} came from the host")
         elif len(content) != 1 or not 1 <= content[0] <= MAX_SIGNAL:

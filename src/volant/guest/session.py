@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from volant.core.clock import Clock
-from volant.core.errors import Exhausted, GuestUnreachable
+from volant.core.errors import GuestUnreachable
 from volant.guest.breach import Breach, SessionOver
 from volant.guest.bucket import TokenBucket
 from volant.guest.deadline import within
@@ -29,6 +29,7 @@ from volant.guest.frame import (
     encode_window_update,
 )
 from volant.guest.stream import Stream
+from volant.guest.turns import Kind, Turns
 
 PING_INTERVAL_S = 10.0
 PING_TIMEOUT_S = 10.0
@@ -37,6 +38,9 @@ TURN_BYTES = 16_384
 
 MAX_UNSENT_BYTES = 1_048_576
 """A peer that reads nothing while it makes us answer is given up beyond this."""
+
+MOST_STREAMS = 1_024
+"""A guest that says it takes more is not believed."""
 
 FRAMES_PER_S = 16_384
 FRAMES_BURST = 8_192
@@ -56,6 +60,7 @@ class Session:
         clock: Clock,
         *,
         accept: Callable[[Stream], None] | None = None,
+        max_streams: int = MAX_STREAMS,
     ) -> None:
         self._reader = reader
         self._writer = writer
@@ -64,6 +69,9 @@ class Session:
         self._decoder = FrameDecoder()
         self._frames = TokenBucket(clock, rate_per_s=FRAMES_PER_S, burst=FRAMES_BURST)
         self._streams: dict[int, Stream] = {}
+        self._max_streams = max_streams
+        self._turns = Turns(clock, max_streams - 1)
+        self._kinds: dict[int, Kind] = {}
         self._next_id = 1
         # A sender keeps to the window it had even on a stream we have dropped: this is what may still arrive of those.
         self._stray_allowance = WINDOW_BYTES
@@ -78,17 +86,31 @@ class Session:
         """Why the session has ended, None while it has not."""
         return self._over
 
-    def open_stream(self) -> Stream:
-        """A new stream; the peer hears of it with the first write.
+    def allow_streams(self, count: int) -> None:
+        """The peer takes ``count`` streams at once; no more than 1,024 are opened whatever it says."""
+        self._max_streams = min(count, MOST_STREAMS)
+        self._turns.widen(self._max_streams - 1)
 
-        Raises:
-            GuestUnreachable: the session has ended.
-            Exhausted: 64 streams are open.
-        """
+    async def open_in_turn(self, kind: Kind, doing: str) -> Stream:
+        """As ``open_stream``, once there is a place for a stream of that kind. Raises what Turns.take raises."""
+        await self._turns.take(kind, doing)
+        try:
+            stream = self.open_stream()
+        except BaseException:
+            self._turns.settle(kind)
+            self._turns.give(kind)
+            raise
+        self._kinds[stream.id] = kind
+        return stream
+
+    def settle(self, kind: Kind) -> None:
+        """The peer answered the opening of a stream that was opened in its turn, or never will."""
+        self._turns.settle(kind)
+
+    def open_stream(self) -> Stream:
+        """A new stream; the peer hears of it with the first write. Raises GuestUnreachable when the session has ended."""
         if self._over is not None:
             raise GuestUnreachable(self._over)
-        if len(self._streams) >= MAX_STREAMS:
-            raise Exhausted(f"{MAX_STREAMS} streams to this guest are open", hint="end an exec or a log reader of this VM")
         stream = Stream(self, self._next_id, opening=True)
         self._streams[stream.id] = stream
         self._next_id += 2
@@ -142,6 +164,8 @@ class Session:
         for stream in list(self._streams.values()):
             stream.fail(reason)
         self._streams.clear()
+        self._kinds.clear()
+        self._turns.end(self._over)
 
     async def end(self, reason: str, code: GoAwayCode | None) -> None:
         """Drop the session and close the connection."""
@@ -168,6 +192,9 @@ class Session:
     def forget(self, stream_id: int, unread_window: int) -> None:
         if self._streams.pop(stream_id, None) is not None:
             self._stray_allowance += unread_window
+            kind = self._kinds.pop(stream_id, None)
+            if kind is not None:
+                self._turns.give(kind)
 
     def _take_frame(self, frame: Frame) -> None:
         if frame.type in (FrameType.DATA, FrameType.WINDOW_UPDATE):
@@ -206,7 +233,7 @@ class Session:
         if stream_id % 2 == 0 or stream_id < self._next_id:
             raise Breach(f"the peer opened stream {stream_id} out of order")
         self._next_id = stream_id + 2
-        if len(self._streams) >= MAX_STREAMS:
+        if len(self._streams) >= self._max_streams:
             self._answer(encode_window_update(stream_id, 0, Flag.RST))
             self._stray_allowance += WINDOW_BYTES
             return

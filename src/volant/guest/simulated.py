@@ -11,7 +11,7 @@ import heapq
 import itertools
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -19,19 +19,40 @@ import msgspec
 from volant.core.clock import Clock
 from volant.core.errors import InvalidInput
 from volant.core.log import LogRecord, LogSource
-from volant.guest.document import Document, HttpHealth, Root, Workload, decode_document, digest_document
+from volant.guest.document import (
+    Document,
+    ExecHook,
+    ExecProbe,
+    Hooks,
+    HttpHealth,
+    Interface,
+    Probes,
+    Root,
+    Workload,
+    decode_document,
+    digest_document,
+)
 from volant.guest.preamble import ZERO_SECRET
 from volant.guest.records import MAX_LOG_BYTES
+from volant.guest.simulated_tree import SimulatedFiles
 
+CAPABILITIES: tuple[str, ...] = (
+    "exec", "logs", "http_probe", "renew", "freeze", "sync", "clone", "tty", "attach", "connect", "files",
+    "probes", "hooks", "ulimits", "dhcp", "stats2", "mounts",
+)  # fmt: skip
+MAX_STREAMS = 512
 RING_BYTES = 1_048_576
 FIRST_PID = 200
 
-Due = Literal["start", "healthy", "power_off"]
+Due = Literal["start", "healthy", "unstarted", "dead", "power_off"]
 """What a guest does by itself when its time has come."""
 
 Misbehaviour = Literal[
     "", "silent", "garbage", "lying_length", "endless_message", "flood_notices", "flood_pings", "flood_logs", "opens_streams"
 ]
+
+ServePort = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""Serves one connection from its beginning to its end."""
 
 
 class Machinelike(Protocol):
@@ -39,6 +60,13 @@ class Machinelike(Protocol):
 
     @property
     def uid(self) -> str: ...
+
+
+class Writer(Protocol):
+    """The stream of who writes to the workload."""
+
+    @property
+    def is_over(self) -> bool: ...
 
 
 class Refusal(Exception):
@@ -77,6 +105,17 @@ class SimulatedGuest:
         self.on_power_off = on_power_off
         self.programs = dict(programs or {})
         """What a program of this name prints on stdout and stderr, and its exit code."""
+        self.capabilities = CAPABILITIES
+        """What its hello says that it can; a test takes some away to have an agent of an earlier version."""
+        self.max_streams = MAX_STREAMS
+        self.ports: dict[int, ServePort] = {}
+        """What answers a connection to a port in the guest."""
+        self.ask_network: Callable[[str], str] = lambda mac: ""
+        """What a DHCP server gives the card with this address at once, with its prefix length; empty when none answers."""
+        self.files = SimulatedFiles()
+        """What its root holds."""
+        self.writer: Writer | None = None
+        """Who is attached and writes to the workload."""
         self.boot_id = ""
         """Made by the first hello, as a kernel makes it when it is first read."""
         self._misbehaviour: Misbehaviour = ""
@@ -93,11 +132,15 @@ class SimulatedGuest:
         self._root = Root(writable="none")
         self._frozen_until_s: float | None = None
         self._powered_on_s = clock.monotonic()
+        self._workload_began_s = self._powered_on_s
         self.ready_at_s = self._powered_on_s + boot_s
         self._timeline: dict[str, int] = {"init_ms": 0, "channel_ms": round(boot_s * 1000)}
         self._workload_notice: dict[str, Any] | None = None
         self._health_notice: dict[str, Any] | None = None
+        self._network_notice: dict[str, Any] | None = None
+        self._interfaces: tuple[Interface, ...] = ()
         self._restarts = 0
+        self._row = 0
         self._pid = FIRST_PID
         self._due: list[tuple[float, int, Due]] = []
         self._order = itertools.count()
@@ -114,6 +157,18 @@ class SimulatedGuest:
     def misbehaviour(self, kind: Misbehaviour) -> None:
         self._misbehaviour = kind
         self._touch()
+
+    @property
+    def pid(self) -> int:
+        """The workload's."""
+        return self._pid
+
+    @property
+    def workload_end(self) -> dict[str, int] | None:
+        """How the workload ended for good; None while it has not."""
+        notice = self._workload_notice or {}
+        is_over = notice.get("state") in ("exited", "failed") or self.powered_off
+        return dict(notice.get("exit") or {"code": 0}) if is_over else None
 
     @property
     def uptime_ms(self) -> int:
@@ -140,12 +195,13 @@ class SimulatedGuest:
             "state": self.state,
             "config_digest": digest_document(self._document) if self._document else "",
             "timeline": self._timeline,
-            "capabilities": ["exec", "logs", "http_probe", "renew", "freeze", "sync", "clone"],
+            "capabilities": list(self.capabilities),
+            "max_streams": self.max_streams,
         }
 
     def notices(self) -> Iterator[dict[str, Any]]:
         """The latest notice of each kind."""
-        for notice in (self._workload_notice, self._health_notice):
+        for notice in (self._workload_notice, self._health_notice, self._network_notice):
             if notice is not None:
                 yield notice
         if self.state == "stopping":
@@ -217,7 +273,9 @@ class SimulatedGuest:
             "timeline": dict(self._timeline),
             "workload": self._workload_notice,
             "health": self._health_notice,
+            "network": self._network_notice,
             "restarts": self._restarts,
+            "row": self._row,
             "pid": self._pid,
             "due": [(due_s - now_s, action) for due_s, _, action in sorted(self._due)],
             "ring": msgspec.to_builtins(list(self._ring)),
@@ -239,7 +297,8 @@ class SimulatedGuest:
         self._frozen_until_s = now_s + saved["frozen_for_s"] if saved["frozen_for_s"] > 0 else None
         self._timeline = dict(saved["timeline"])
         self._workload_notice, self._health_notice = saved["workload"], saved["health"]
-        self._restarts, self._pid = saved["restarts"], saved["pid"]
+        self._network_notice = saved["network"]
+        self._restarts, self._row, self._pid = saved["restarts"], saved["row"], saved["pid"]
         self._due = [(now_s + due_s, next(self._order), action) for due_s, action in saved["due"]]
         self._ring = deque(msgspec.convert(saved["ring"], list[LogRecord]))
         self._ring_bytes = sum(len(record.data) for record in self._ring)
@@ -257,21 +316,52 @@ class SimulatedGuest:
         self._schedule(self.stop_s, "power_off")
         self._touch()
 
-    def crash_workload(self, exit_: Mapping[str, int] | None = None) -> None:
-        """The workload ends by itself, by default with code 1; its restart policy decides what follows."""
+    def crash_workload(self, exit_: Mapping[str, int] | None = None, *, why: str = "") -> None:
+        """The workload ends by itself, by default with code 1; its restart policy decides what follows. ``why``: it was ended."""
         assert self.workload is not None
         how = dict(exit_ or {"code": 1})
         restart = self.workload.restart
         self._due.clear()
         self._notice_health("unknown", "the workload does not run")
-        if restart.policy == "never" or (restart.policy == "on-failure" and how == {"code": 0}):
-            self._notice_workload("exited", exit=how, message=f"the workload ended with {how}")
+        message = why or f"the workload ended with {how}"
+        if restart.policy == "never" or (restart.policy == "on-failure" and how == {"code": 0} and not why):
+            self._notice_workload("exited", exit=how, message=message, last_end=message)
             self.shut_down("workload_ended")
             return
-        backoff_ms = min(restart.max_backoff_ms, restart.initial_backoff_ms * 2 ** min(self._restarts, 30))
+        if self.clock.monotonic() - self._workload_began_s >= restart.reset_after_ms / 1000:
+            self._row = 0
+        if restart.max_restarts and self._row >= restart.max_restarts:
+            message = f"{message}; it was restarted {self._row} times already"
+            self._notice_workload("failed", exit=how, message=message, last_end=message)
+            self.shut_down("restart_limit")
+            return
+        backoff_ms = min(restart.max_backoff_ms, restart.initial_backoff_ms * 2 ** min(self._row, 30))
+        self._row += 1
+        self._notice_workload("backoff", exit=how, next_start_ms=backoff_ms, message=message, last_end=message)
         self._restarts += 1
-        self._notice_workload("backoff", exit=how, next_start_ms=backoff_ms, message=f"the workload ended with {how}")
         self._schedule(backoff_ms / 1000, "start")
+
+    def fail_liveness(self, said: str = "Connection refused") -> None:
+        """The workload fails its liveness probe as often as it may, and is ended for it."""
+        assert self.workload is not None
+        probe = self.workload.probes.liveness if isinstance(self.workload.probes, Probes) else msgspec.UNSET
+        times = 3 if probe is msgspec.UNSET else probe.failure_threshold
+        self.crash_workload({"signal": self.workload.stop_signal}, why=f"the liveness probe failed {times} times: {said}")
+
+    def give_lease(self, address: str, gateway: str = "", *, lease_s: int = 3600) -> None:
+        """The network has given every interface that asks by DHCP this address, with its prefix length; "" takes it back."""
+        self._network_notice = {
+            "type": "network",
+            "interfaces": [
+                {
+                    "name": interface.name, "mac": interface.mac, "address": address, "gateway": gateway, "nameservers": [],
+                    "source": "dhcp", "lease_s": lease_s,
+                }
+                for interface in self._interfaces
+                if interface.dhcp
+            ],
+        }  # fmt: skip
+        self._touch()
 
     def flood_notice(self) -> None:
         """Change the health notice for no reason, so that there is something to send."""
@@ -313,6 +403,16 @@ class SimulatedGuest:
 
     def _hold(self, content: bytes, document: Document) -> None:
         self._document, self._root = content, document.root
+        self._interfaces = document.network.interfaces
+        self._network_notice = None
+        given = {interface.mac: self.ask_network(interface.mac) for interface in document.network.interfaces if interface.dhcp}
+        if any(given.values()):
+            interfaces = [
+                {"name": interface.name, "mac": interface.mac, "address": given[interface.mac], "source": "dhcp"}
+                for interface in document.network.interfaces
+                if interface.dhcp
+            ]
+            self._network_notice = {"type": "network", "interfaces": interfaces}
         self.secret = bytes.fromhex(document.channel_secret)
         self.workload = document.workloads[0]
 
@@ -321,10 +421,32 @@ class SimulatedGuest:
         self._pid += 1
         self._timeline.setdefault("started_ms", self.uptime_ms)
         self._notice_workload("running", pid=self._pid)
+        self._workload_began_s = self.clock.monotonic()
         self.log(f"{' '.join(self.workload.argv)} started")
-        if isinstance(self.workload.health, HttpHealth):
+        probes = self.workload.probes if isinstance(self.workload.probes, Probes) else Probes()
+        hooks = self.workload.hooks if isinstance(self.workload.hooks, Hooks) else Hooks()
+        if hooks.post_start is not msgspec.UNSET and not self._succeeds(hooks.post_start):
+            self.crash_workload({"signal": 15}, why="its post_start hook failed: exited with code 1")
+            return
+        if isinstance(self.workload.health, HttpHealth) or any(
+            asked is not msgspec.UNSET for asked in (probes.startup, probes.readiness, hooks.post_start)
+        ):
             self._notice_health("unknown", "not probed yet")
-        self._schedule(self.healthy_after_s, "healthy")
+        startup, liveness = probes.startup, probes.liveness
+        if startup is not msgspec.UNSET and not self._succeeds(startup):
+            self._schedule(startup.failure_threshold * startup.interval_ms / 1000, "unstarted")
+            return
+        if liveness is not msgspec.UNSET and not self._succeeds(liveness):
+            self._schedule(liveness.failure_threshold * liveness.interval_ms / 1000, "dead")
+        if probes.readiness is msgspec.UNSET or self._succeeds(probes.readiness):
+            self._schedule(self.healthy_after_s, "healthy")
+
+    def _succeeds(self, asked: object) -> bool:
+        """Whether a probe or hook succeeds: requests always do, programs as ``programs`` says, ``false`` never."""
+        if not isinstance(asked, ExecProbe | ExecHook):
+            return True
+        name = asked.argv[0].rpartition("/")[2]
+        return self.programs[name][2] == 0 if name in self.programs else name != "false"
 
     def _power_off(self) -> None:
         self.powered_off = True
@@ -339,6 +461,7 @@ class SimulatedGuest:
     def _notice_health(self, state: str, message: str) -> None:
         self._health_notice = {
             "type": "health", "workload": "main", "state": state, "message": message, "since_ms": self.uptime_ms,
+            "started": state != "unknown", "live": True,
         }  # fmt: skip
         self._touch()
 
@@ -355,6 +478,10 @@ class SimulatedGuest:
                 self._start_workload()
             case "healthy":
                 self._notice_health("healthy", "")
+            case "unstarted":
+                self.crash_workload({"signal": 15}, why="the startup probe failed: exited with code 1")
+            case "dead":
+                self.fail_liveness("exited with code 1")
             case "power_off":
                 self._power_off()
 

@@ -17,7 +17,10 @@ from volant.guest.preamble import PreambleDetector, encode_answer
 from volant.guest.records import encode_log
 from volant.guest.session import Session
 from volant.guest.simulated import Machinelike, Refusal, SimulatedGuest
+from volant.guest.simulated_attach import run_attach
 from volant.guest.simulated_exec import run_exec
+from volant.guest.simulated_files import run_files
+from volant.guest.simulated_port import run_connection
 from volant.guest.stream import Stream
 
 READ_BYTES = 4_096
@@ -163,7 +166,7 @@ class _ServedSession:
         self._guest = guest
         self._tasks = tasks
         self._control_id: int | None = None
-        self.session = Session(source, writer, guest.clock, accept=self._accept)
+        self.session = Session(source, writer, guest.clock, accept=self._accept, max_streams=guest.max_streams)
 
     def _accept(self, stream: Stream) -> None:
         self._tasks.create_task(self._serve_stream(stream))
@@ -184,6 +187,13 @@ class _ServedSession:
             elif kind == "exec":
                 self._check_workload(opening)
                 await run_exec(self._guest, stream, opening, decoder.take_rest())
+            elif kind == "attach":
+                self._check_workload(opening)
+                await run_attach(self._guest, stream, opening, decoder.take_rest())
+            elif kind in ("read_files", "write_files"):
+                await run_files(self._guest, stream, opening, decoder.take_rest())
+            elif kind == "connect":
+                await run_connection(self._guest, stream, opening, decoder.take_rest())
             elif kind == "logs":
                 self._check_workload(opening)
                 await self._serve_logs(stream, opening)
@@ -269,7 +279,9 @@ class _ServedSession:
                 total_kb = 256 * 1024
                 return {
                     "memory_total_kb": total_kb, "memory_available_kb": total_kb // 2, "load1": 0.0,
-                    "cpu_ms": guest.uptime_ms // 100, "uptime_ms": guest.uptime_ms,
+                    "cpu_ms": guest.uptime_ms // 100, "uptime_ms": guest.uptime_ms, "processes": 2,
+                    "disk_total_kb": 1 << 20, "disk_available_kb": 1 << 19, "disk_read_bytes": 0, "disk_write_bytes": 0,
+                    "net_rx_bytes": 0, "net_tx_bytes": 0,
                 }  # fmt: skip
             case _:
                 member = _MEMBERS.get(str(request.get("type")), "type")

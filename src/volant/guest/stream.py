@@ -119,6 +119,11 @@ class Stream:
         self._readable.set()
         self._writable.set()
 
+    @property
+    def is_over(self) -> bool:
+        """Nothing goes either way any more."""
+        return self._failure is not None or (self._finished and self._peer_finished)
+
     def take_data(self, payload: bytes) -> None:
         """Bytes from the peer. Raises Breach when they pass the window or follow a FIN."""
         if not payload:

@@ -6,12 +6,14 @@ import asyncio
 import errno
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from volant.core.address import TAP_PREFIX, check_bridge_name, check_tap_name
 from volant.core.errors import HostError, InUse, NotFound, WrongState
 from volant.net.collision import describe_collisions
+from volant.net.dhcp import DhcpServer, Served
 from volant.net.links import Link, Links
 from volant.net.namespace import NamespaceThread, ensure_namespace
 from volant.net.nft import Nft, describe_forward_drops, installed_digest
@@ -25,6 +27,7 @@ OWNER_SOCKET = "\0volant-fabric"
 """An abstract socket, which is a name in one network namespace that the kernel frees when its process ends (unix(7))."""
 
 SYSCTLS = Path("/proc/sys/net")
+DHCP_DIRECTORY = Path("/var/lib/volant/dhcp")
 
 ARP_RETRY_MS = 100
 ARP_PROBES = 30
@@ -47,6 +50,14 @@ class Fabric(Protocol):
 
         Raises:
             WrongState: an interface that is not ours has the bridge's name, or another volantd makes networks here.
+            NotFound: it is to be somebody else's bridge, and there is none.
+        """
+        ...
+
+    async def serve_dhcp(self, served: Sequence[Served]) -> None:
+        """Give guests on these networks the addresses that were chosen for them when they ask; answer nobody else.
+
+        It ends with ``close``.
         """
         ...
 
@@ -107,8 +118,12 @@ class Fabric(Protocol):
 class HostFabric:
     """Implements Fabric in the network namespace ``namespace``; ``None`` is the one that this process is in."""
 
-    def __init__(self, namespace: str | None = None) -> None:
+    def __init__(
+        self, namespace: str | None = None, *, dhcp_directory: Path = DHCP_DIRECTORY, nameservers: Sequence[str] = ()
+    ) -> None:
+        """``dhcp_directory`` holds what a DHCP server needs; ``nameservers`` are what it names to guests."""
         self._namespace = namespace
+        self._dhcp = DhcpServer(dhcp_directory, namespace, nameservers)
         self._thread: NamespaceThread | None = None
         self._links: Links | None = None
         self._nft = Nft(namespace)
@@ -130,6 +145,7 @@ class HostFabric:
         self._thread = thread
 
     async def close(self) -> None:
+        await self._dhcp.close()
         if self._links is not None:
             self._links.close()
             self._links = None
@@ -146,6 +162,12 @@ class HostFabric:
         if self._namespace is not None:
             await self._ensure_up(await self._find(links, "lo"))
         bridge = await links.find(plan.bridge)
+        if not plan.is_ours:
+            if bridge is None or bridge.kind != "bridge":
+                raise NotFound(
+                    f"there is no bridge {plan.bridge}, which somebody else was to make", hint="ip link show type bridge"
+                )
+            return
         if bridge is None:
             bridge = await links.add_bridge(plan.bridge, plan.mac)
         if not _is_ours(bridge, plan):
@@ -169,8 +191,14 @@ class HostFabric:
                 await links.remove_address(bridge, address)
         await self._ensure_up(bridge)
 
+    async def serve_dhcp(self, served: Sequence[Served]) -> None:
+        await self._own()
+        await self._dhcp.serve(served)
+
     async def remove_network(self, plan: NetworkPlan) -> None:
         _, links = await self._own()
+        if not plan.is_ours:
+            return
         bridge = await links.find(plan.bridge)
         if bridge is None or not _is_ours(bridge, plan):
             return

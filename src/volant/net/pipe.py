@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import cast
 
 from volant.net.socket import set_reset_on_close
+from volant.net.transport import ByteStream, StreamTransport
 
 HELD_BYTES = 64 * 1024
 """From here on a client is not read from until the guest can take what it sent; what one read brought may lie on top."""
@@ -55,6 +56,16 @@ class Pipe:
         """Take ``connection`` over, which is connected, and let everything flow."""
         guest = self._guest = _End(self)
         await asyncio.get_running_loop().create_connection(lambda: guest, sock=connection)
+        self._on_move()
+        if self._client.lost:
+            guest.reset()
+        else:
+            self.flow()
+
+    def attach_stream(self, stream: ByteStream) -> None:
+        """As ``attach_guest``, to a guest that is reached through its channel."""
+        guest = self._guest = _End(self)
+        StreamTransport(stream, guest)
         self._on_move()
         if self._client.lost:
             guest.reset()
@@ -193,5 +204,7 @@ class _End(asyncio.Protocol):
     def reset(self) -> None:
         if self.transport is None or self.lost:
             return
-        set_reset_on_close(self.transport.get_extra_info("socket"))
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None:
+            set_reset_on_close(connection)
         self.transport.abort()

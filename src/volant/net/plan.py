@@ -10,12 +10,14 @@ from volant.core.address import mac_from_seed
 
 
 class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """One network: ``gateway`` is the bridge's address. ``mtu`` in bytes."""
+    """One network: ``gateway`` is the bridge's address, 0.0.0.0 where that is not known. ``mtu`` in bytes."""
 
     bridge: str
     gateway: IPv4Address
     prefix_length: int
     mtu: int = 1500
+    is_ours: bool = True
+    """False for a bridge that somebody else made and looks after: taps are connected to it, and that is all."""
 
     @property
     def interface(self) -> IPv4Interface:

@@ -25,12 +25,16 @@ Expression = dict[str, Any]
 
 
 class Port(msgspec.Struct, frozen=True, kw_only=True):
-    """One guest's end of the wire, and the only addresses it may speak from."""
+    """One guest's end of the wire, and the only addresses it may speak from.
+
+    With ``dhcp`` it may ask a DHCP server; without an ``ip`` it may say nothing else.
+    """
 
     tap: str
     bridge: str
     mac: str
     ip: str
+    dhcp: bool = False
 
 
 class Forward(msgspec.Struct, frozen=True):
@@ -59,9 +63,10 @@ def build_rules(networks: Sequence[NetworkPlan], ports: Sequence[Port], forwards
     removal = [command for family in FAMILIES for command in _remove_table(family)]
     if not networks:
         return Ruleset("", tuple(removal))
-    plans = sorted(networks, key=lambda plan: plan.bridge)
+    plans = sorted((plan for plan in networks if plan.is_ours), key=lambda plan: plan.bridge)
+    askers = {port.bridge for port in ports if port.dhcp}
     content = [
-        *_build_inet(plans),
+        *_build_inet(plans, [plan.bridge for plan in plans if plan.bridge in askers]),
         *_build_published(forwards),
         *_build_bridge(sorted(ports, key=lambda port: (port.tap, port.ip))),
     ]
@@ -79,7 +84,8 @@ def _remove_table(family: str) -> Iterator[Expression]:
     yield {"delete": table}
 
 
-def _build_inet(plans: Sequence[NetworkPlan]) -> Iterator[Expression]:
+def _build_inet(plans: Sequence[NetworkPlan], serving: Sequence[str]) -> Iterator[Expression]:
+    """``serving`` are the bridges on which this host answers DHCP."""
     bridges = [plan.bridge for plan in plans]
     yield _set("inet", "bridges", "ifname", bridges)
     yield _set("inet", "inside", "ifname", [*bridges, "lo"])
@@ -111,6 +117,16 @@ def _build_inet(plans: Sequence[NetworkPlan]) -> Iterator[Expression]:
     yield _chain("inet", "input", hook="input", priority=0)
     yield _rule("inet", "input", _match(_meta("iifname"), "@bridges"), _jump("guests_to_host"))
     yield _chain("inet", "guests_to_host")
+    if serving:
+        yield _set("inet", "dhcp_bridges", "ifname", serving)
+        # Before the question about connections: who has no address yet speaks from none.
+        yield _rule(
+            "inet", "guests_to_host",
+            _match(_meta("iifname"), "@dhcp_bridges"),
+            _match(_field("udp", "sport"), 68),
+            _match(_field("udp", "dport"), 67),
+            _accept(),
+        )  # fmt: skip
     yield _rule("inet", "guests_to_host", _known_connections())
     yield _rule(
         "inet", "guests_to_host",
@@ -166,10 +182,10 @@ def _forward_order(forward: Forward) -> tuple[int, str, int]:
 
 
 def _build_bridge(ports: Sequence[Port]) -> Iterator[Expression]:
-    senders = [_concat(port.tap, port.mac, port.ip) for port in ports]
+    senders = [_concat(port.tap, port.mac, port.ip) for port in ports if port.ip]
     yield _set("bridge", "senders", ["ifname", "ether_addr", "ipv4_addr"], senders)
 
-    owners = [_concat(port.tap, port.ip) for port in ports]
+    owners = [_concat(port.tap, port.ip) for port in ports if port.ip]
     yield _set("bridge", "owners", ["ifname", "ipv4_addr"], owners)
     # A question for one guest's address is no other guest's business: a hundred of them would wake for each.
     for hook in ("forward", "output"):
@@ -182,6 +198,17 @@ def _build_bridge(ports: Sequence[Port]) -> Iterator[Expression]:
             _drop(),
         )  # fmt: skip
 
+    # Nor is a question to a DHCP server: no guest is one.
+    yield _rule(
+        "bridge", "forward",
+        _match(_meta("oifname"), OUR_TAPS),
+        _match(_field("ether", "type"), "ip"),
+        _match(_field("udp", "dport"), 67),
+        _drop(),
+    )  # fmt: skip
+
+    askers = [_concat(port.tap, port.mac) for port in ports if port.dhcp]
+    yield _set("bridge", "askers", ["ifname", "ether_addr"], askers)
     yield _chain("bridge", "prerouting", hook="prerouting", priority=-300)
     yield _rule("bridge", "prerouting", _match(_meta("iifname"), OUR_TAPS), _jump("from_guest"))
 
@@ -210,6 +237,17 @@ def _build_bridge(ports: Sequence[Port]) -> Iterator[Expression]:
         "bridge", "from_guest",
         _match(_field("ether", "type"), "ip"),
         _match(_concat(*tap_and_mac, _field("ip", "saddr")), "@senders"),
+        _accept(),
+    )  # fmt: skip
+    # RFC 2131, section 4.1: who has no address yet speaks from 0.0.0.0 to everybody.
+    yield _rule(
+        "bridge", "from_guest",
+        _match(_field("ether", "type"), "ip"),
+        _match(_field("ip", "saddr"), "0.0.0.0"),
+        _match(_field("ip", "daddr"), "255.255.255.255"),
+        _match(_field("udp", "sport"), 68),
+        _match(_field("udp", "dport"), 67),
+        _match(_concat(*tap_and_mac), "@askers"),
         _accept(),
     )  # fmt: skip
     yield _rule("bridge", "from_guest", _drop())

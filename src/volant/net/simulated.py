@@ -6,12 +6,13 @@ import asyncio
 import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from volant.core.address import check_bridge_name, check_tap_name
 from volant.core.errors import InUse, NotFound, WrongState
+from volant.net.dhcp import Served
 from volant.net.plan import NetworkPlan
 from volant.net.rules import Ruleset
 from volant.net.socket import adopt_socket, listen, make_connection_socket
@@ -47,6 +48,8 @@ class SimulatedFabric:
         """Ports that another program is to have."""
         self.listening: dict[int, int] = {}
         """By port that was listened on last, the port of the loopback that stands for it."""
+        self.served: tuple[Served, ...] = ()
+        """Whose DHCP questions would be answered."""
         self._taps: dict[str, _Tap] = {}
         self._listeners: dict[int, socket.socket] = {}
 
@@ -61,6 +64,18 @@ class SimulatedFabric:
         self.before("ensure_network")
         check_bridge_name(plan.bridge)
         self.networks[plan.bridge] = plan
+
+    async def serve_dhcp(self, served: Sequence[Served]) -> None:
+        self.before("serve_dhcp")
+        self.served = tuple(each for each in served if each.leases)
+
+    def find_lease(self, mac: str) -> str:
+        """What the card ``mac`` is given when it asks, with its prefix length; empty when nobody answers."""
+        for each in self.served:
+            for lease in each.leases:
+                if lease.mac == mac:
+                    return f"{lease.ip}/{each.plan.prefix_length}"
+        return ""
 
     async def remove_network(self, plan: NetworkPlan) -> None:
         self.before("remove_network")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -14,14 +14,16 @@ import structlog
 from volant.core.clock import Clock
 from volant.core.errors import VolantError, WrongState
 from volant.core.ids import Digest, Uid
+from volant.core.manifest import Limits
+from volant.core.security import ProcessSecurity
 from volant.hypervisor.driver import Driver, Ending, Instance
 from volant.hypervisor.machine import Files, Machine
-from volant.node.console import read_console
-from volant.node.door import Check, ExecRequest, ExecSession, LogLine, TemplateDoor, VMStats
-from volant.node.exec import open_exec
+from volant.node.door import Check, Inspection, LogLine, TemplateDoor, VMStats
+from volant.node.inspect import inspect_unit
 from volant.node.logs import read_logs
 from volant.node.run import Run
-from volant.node.stats import read_stats
+from volant.node.stats import Meter
+from volant.node.talk import TalkingNode
 from volant.node.unit import Places, new_secret, read_former, read_identity, read_secret
 from volant.observe.logstore import LogStore
 from volant.volume.saved import is_saved
@@ -35,6 +37,12 @@ class Artifacts(Protocol):
     async def put(self, content: AsyncIterator[bytes], digest: Digest, max_bytes: int = ...) -> int: ...
 
     def size(self, digest: Digest) -> int | None: ...
+
+    async def list(self) -> dict[Digest, int]: ...
+
+    async def list_older(self, than: float) -> dict[Digest, int]: ...
+
+    async def remove(self, digest: Digest) -> None: ...
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -50,7 +58,7 @@ class Asleep(msgspec.Struct, frozen=True):
     path: Path
 
 
-class LocalNode:
+class LocalNode(TalkingNode):
     """Keeps one Run for each VM process. Implements NodeDoor for the API and gives the reconcilers their hands."""
 
     def __init__(
@@ -67,10 +75,11 @@ class LocalNode:
         self.driver = driver
         self.places = places
         self._artifacts = artifacts
-        self._clock = clock
+        super().__init__(clock)
         self._on_change = on_change
         self._client = client
         self._check_host = check_host
+        self._meter = Meter(clock)
         self._runs: dict[Uid, Run] = {}
         self._logs: dict[Uid, LogStore] = {}
         self._in_hand: set[Uid] = set()
@@ -222,18 +231,6 @@ class LocalNode:
 
     # The door
 
-    @asynccontextmanager
-    async def open_exec(self, uid: Uid, request: ExecRequest) -> AsyncIterator[ExecSession]:
-        run = self._find_running(uid)
-        if run.paused:
-            raise WrongState("the VM is paused")
-        if not run.instance.machine.has_agent:
-            raise WrongState(
-                "the VM's guest has no agent that could run a program", hint="volar vms console shows what it prints"
-            )
-        async with open_exec(run.link, request) as session:
-            yield session
-
     def read_logs(
         self, uid: Uid, *, tail: int | None = None, since: str | None = None, previous: bool = False, follow: bool = False
     ) -> AsyncIterator[LogLine]:
@@ -244,21 +241,49 @@ class LocalNode:
             )
         return read_logs(self.logs_of(uid), tail=tail, since=since, previous=previous, follow=follow)
 
-    def read_console(self, uid: Uid, *, tail_bytes: int | None = None, follow: bool = False) -> AsyncIterator[bytes]:
-        return read_console(self.places.console(uid), self._clock, tail_bytes=tail_bytes, follow=follow)
-
     async def put_artifact(self, digest: Digest, content: AsyncIterator[bytes]) -> int:
         return await self._artifacts.put(content, digest)
 
     async def artifact_size(self, digest: Digest) -> int | None:
         return self._artifacts.size(digest)
 
+    async def list_artifacts(self, *, older_than_s: float = 0.0) -> dict[Digest, int]:
+        if not older_than_s:
+            return await self._artifacts.list()
+        return await self._artifacts.list_older(self._clock.now().timestamp() - older_than_s)
+
+    async def remove_artifacts(self, digests: Iterable[Digest]) -> set[Digest]:
+        gone = set()
+        for digest in digests:
+            await self._artifacts.remove(digest)
+            if self._artifacts.size(digest) is None:
+                gone.add(digest)
+        return gone
+
     async def check_host(self) -> list[Check]:
         return await self._check_host()
 
+    async def read_security(self, uid: Uid) -> ProcessSecurity:
+        return await self._find_running(uid).instance.inspect()
+
+    async def inspect(self, uid: Uid) -> Inspection:
+        run = self._runs.get(uid)
+        return await inspect_unit(self.places, uid, run if run is not None and run.ending is None else None)
+
+    async def apply_limits(self, uid: Uid, limits: Limits) -> None:
+        """Hold what runs of a VM to ``limits`` from now on. What this host cannot keep of them, the log says.
+
+        Raises:
+            WrongState: nothing runs, or it has more memory now than it would be allowed.
+        """
+        run = self._find_running(uid)
+        lacking = await run.instance.apply_limits(limits)
+        if lacking:
+            log.warning("not_limited", name=run.instance.machine.name, reasons=lacking)
+
     async def read_stats(self, uid: Uid) -> VMStats:
         run = self._find_running(uid)
-        return await read_stats(run)
+        return await self._meter.read(run)
 
     def _find_running(self, uid: Uid) -> Run:
         run = self._runs.get(uid)

@@ -38,6 +38,19 @@ class Disks(Protocol):
         """
         ...
 
+    async def ensure_blank(self, path: Path, size_mib: int) -> None:
+        """As ``ensure_disk``, with nothing on it at all."""
+        ...
+
+    async def ensure_copy(self, source: int, path: Path, size_mib: int | None) -> None:
+        """Make the disk at ``path`` with the content of the descriptor ``source``, which stays the caller's, unless there is one.
+        ``size_mib`` is what it has at least. Shares blocks as ``copy_disk`` does; never half a disk.
+
+        Raises:
+            DiskFull, HostError.
+        """
+        ...
+
     async def copy_disk(self, source: Path, path: Path) -> int:
         """Make a disk at ``path`` with the content of ``source``, which nobody writes to meanwhile; replace one that is there.
         Return the bytes that it takes. Shares blocks where the file system can, and copies only what was written elsewhere.
@@ -92,13 +105,34 @@ class HostDisks:
         self.before = before
 
     async def ensure_disk(self, path: Path, size_mib: int) -> None:
+        await self._ensure(path, size_mib, self._make_filesystem)
+
+    async def ensure_blank(self, path: Path, size_mib: int) -> None:
+        await self._ensure(path, size_mib, _leave_blank)
+
+    async def ensure_copy(self, source: int, path: Path, size_mib: int | None) -> None:
+        unfinished = _unfinished(path)
+        with _explain(path, size_mib or 0):
+            unfinished.unlink(missing_ok=True)
+            if _measure(path) is not None:
+                return
+            try:
+                self.before("copy")
+                await asyncio.to_thread(_copy_open, source, unfinished)
+                if size_mib is not None and (_measure(unfinished) or 0) < size_mib * MIB:
+                    os.truncate(unfinished, size_mib * MIB)
+                await self._publish(unfinished, path)
+            finally:
+                unfinished.unlink(missing_ok=True)
+
+    async def _ensure(self, path: Path, size_mib: int, make_filesystem: Callable[[Path], Awaitable[None]]) -> None:
         if size_mib < 1:
             raise InvalidInput(f"a disk of {size_mib} MiB cannot be", field="disk_mb")
         with _explain(path, size_mib):
             _unfinished(path).unlink(missing_ok=True)  # a volantd that was killed at it may have left one
             have = _measure(path)
             if have is None:
-                await self._make(path, size_mib * MIB)
+                await self._make(path, size_mib * MIB, make_filesystem)
             elif have > size_mib * MIB:
                 raise InvalidInput(
                     f"the disk has {have // MIB} MiB and cannot shrink to {size_mib}",
@@ -139,13 +173,13 @@ class HostDisks:
                 # Giving back a large file's blocks takes the file system a while.
                 await asyncio.to_thread(each.unlink, missing_ok=True)
 
-    async def _make(self, path: Path, size_bytes: int) -> None:
+    async def _make(self, path: Path, size_bytes: int, make_filesystem: Callable[[Path], Awaitable[None]]) -> None:
         unfinished = _unfinished(path)
         try:
             self.before("create")
             _create_sparse(unfinished, size_bytes)
             self.before("format")
-            await self._make_filesystem(unfinished)
+            await make_filesystem(unfinished)
             await self._publish(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -187,14 +221,22 @@ def copy_sparse(source: Path, target: Path) -> None:
     """A copy that takes no more room than ``source``: its blocks are shared, or its holes stay holes. Raises OSError."""
     reading = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        writing = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            if not _share_blocks(reading, writing):
-                _copy_data(reading, writing)
-        finally:
-            os.close(writing)
+        _copy_open(reading, target)
     finally:
         os.close(reading)
+
+
+async def _leave_blank(path: Path) -> None:
+    return
+
+
+def _copy_open(source: int, target: Path) -> None:
+    writing = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        if not _share_blocks(source, writing):
+            _copy_data(source, writing)
+    finally:
+        os.close(writing)
 
 
 def _share_blocks(source: int, target: int) -> bool:

@@ -55,7 +55,9 @@ class Agent:
         return reader, writer
 
     def document(self, lines: int = 0, **workload: object) -> bytes:
-        told = Workload(argv=self.argv(lines), restart=Restart(policy="never"), **workload)  # type: ignore[arg-type]  # a test's own
+        return self.document_of(Workload(argv=self.argv(lines), restart=Restart(policy="never"), **workload))  # type: ignore[arg-type]  # a test's own
+
+    def document_of(self, told: Workload) -> bytes:
         return encode_document(
             Document(
                 channel_secret=self.secret.hex(),
@@ -141,14 +143,14 @@ class Simulated(Agent):
 
 
 class KestrelTest(Agent):
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, program: Path = KESTREL_TEST) -> None:
         super().__init__()
         self._path = directory / "agent.sock"
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(self._path))
             listener.listen()
             self._process = spawn(
-                [KESTREL_TEST, "--listen-fd", str(listener.fileno())],
+                [program, "--listen-fd", str(listener.fileno())],
                 pass_fds=(listener.fileno(),),
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
                 stderr=subprocess.DEVNULL,

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from volant.core.errors import Exhausted, GuestUnreachable
+from volant.core.errors import GuestUnreachable, Unavailable
 from volant.core.simulated_clock import SimulatedClock
 from volant.guest.breach import Breach, SessionOver
 from volant.guest.frame import MAX_STREAMS, WINDOW_BYTES, Flag, GoAwayCode, encode_data, encode_ping, encode_window_update
 from volant.guest.session import Session
 from volant.guest.stream import Stream
+from volant.guest.turns import MAX_ASKED, MAX_WAITING
 
 sys.path.insert(0, str(Path(__file__).parent))
 from guest_world import open_pair
@@ -164,12 +165,82 @@ async def test_a_reset_lets_everybody_go_and_late_bytes_are_passed_over(pair: Pa
     assert not pair.host_task.done()
 
 
-async def test_streams_are_counted(pair: Pair) -> None:
-    streams = [pair.host.open_stream() for _ in range(MAX_STREAMS)]
-    with pytest.raises(Exhausted):
-        pair.host.open_stream()
-    streams[0].reset()
-    assert pair.host.open_stream().id == 2 * MAX_STREAMS + 1
+async def test_an_opener_waits_for_its_turn_and_gets_it(pair: Pair) -> None:
+    pair.host.allow_streams(2)
+    first = await pair.host.open_in_turn("exec", "it was not run")
+    second = asyncio.ensure_future(pair.host.open_in_turn("exec", "it was not run"))
+    await pair.settle()
+    assert not second.done()
+    first.reset()
+    assert (await second).id == 3
+
+
+async def test_an_opener_whose_turn_does_not_come_is_told_to_try_again(pair: Pair) -> None:
+    pair.host.allow_streams(2)
+    await pair.host.open_in_turn("exec", "it was not run")
+    waiting = asyncio.ensure_future(pair.host.open_in_turn("exec", "it was not run"))
+    await pair.clock.advance(10.0)
+    with pytest.raises(Unavailable, match=r"it was not run: none of 1 streams came free in time") as raised:
+        await waiting
+    assert raised.value.hint
+
+
+async def test_an_opener_that_waits_when_the_session_ends_is_told_why(pair: Pair) -> None:
+    pair.host.allow_streams(2)
+    await pair.host.open_in_turn("exec", "it was not run")
+    waiting = asyncio.ensure_future(pair.host.open_in_turn("logs", "it was not read"))
+    await pair.settle()
+    pair.host.drop("the VM stopped", None)
+    with pytest.raises(GuestUnreachable, match="it was not read: the VM stopped"):
+        await waiting
+
+
+async def test_one_kind_of_streams_leaves_room_for_the_others(pair: Pair) -> None:
+    pair.host.allow_streams(64)
+
+    async def open_exec() -> Stream:
+        stream = await pair.host.open_in_turn("exec", "it was not run")
+        pair.host.settle("exec")
+        return stream
+
+    execs = [asyncio.ensure_future(open_exec()) for _ in range(200)]
+    await pair.settle()
+    opened = [one for one in execs if one.done()]
+    assert 40 < len(opened) < 63
+    for kind in ("connect", "files", "logs", "attach"):
+        assert (await pair.host.open_in_turn(kind, "it was not opened")).id  # type: ignore[arg-type]  # a literal in a loop
+    for one in execs:
+        one.cancel()
+    await asyncio.gather(*execs, return_exceptions=True)
+    before = len(opened)
+    for one in opened:
+        one.result().reset()
+    again = [await open_exec() for _ in range(before)]
+    assert len(again) == before, "who went while it waited holds no place"
+
+
+async def test_the_guest_is_asked_for_so_many_at_a_time_and_who_waits_goes_on_as_long_as_others_do(pair: Pair) -> None:
+    pair.host.allow_streams(512)
+    opening = [asyncio.ensure_future(pair.host.open_in_turn("exec", "it was not run")) for _ in range(MAX_ASKED + 3)]
+    await pair.settle()
+    assert sum(one.done() for one in opening) == MAX_ASKED
+    for count in range(1, 4):
+        await pair.clock.advance(9.0)
+        pair.host.settle("exec")
+        await pair.settle()
+        assert sum(one.done() for one in opening) == MAX_ASKED + count
+    assert all(one.exception() is None for one in opening)
+
+
+async def test_no_more_wait_than_a_bound(pair: Pair) -> None:
+    pair.host.allow_streams(2)
+    waiting = [asyncio.ensure_future(pair.host.open_in_turn("exec", "it was not run")) for _ in range(MAX_WAITING + 1)]
+    await pair.settle()
+    with pytest.raises(Unavailable, match="others wait"):
+        await pair.host.open_in_turn("exec", "it was not run")
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def test_the_end_fails_what_waits(pair: Pair) -> None:

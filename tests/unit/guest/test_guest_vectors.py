@@ -82,7 +82,7 @@ def test_messages(case: dict[str, Any]) -> None:
 
 @each_case("exec")
 def test_exec_records(case: dict[str, Any]) -> None:
-    decoder = ExecDecoder(case["from"])
+    decoder = ExecDecoder(case["from"], tty=case.get("tty", False))
     if "violation" in case:
         with pytest.raises(Breach):
             decoder.feed(expand(case["hex"]))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from volant.core.errors import GuestUnreachable
 from volant.net.pipe import Pipe
 from volant.net.socket import reset_connection
 
@@ -17,7 +18,8 @@ LIMIT_S = 10.0
 class Carried:
     """A pipe with both of its far ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, by_stream: bool) -> None:
+        self._by_stream = by_stream
         self.open = True
         self.asked: list[bool] = []
         self.left = asyncio.Event()
@@ -37,7 +39,10 @@ class Carried:
         await self.pipe.attach_client(self._near_client)
 
     async def attach_guest(self) -> None:
-        await self.pipe.attach_guest(self._near_guest)
+        if self._by_stream:
+            self.pipe.attach_stream(SocketStream(self._near_guest))
+        else:
+            await self.pipe.attach_guest(self._near_guest)
 
     def close(self) -> None:
         for each in (self.client, self.guest, self._near_client, self._near_guest):
@@ -54,9 +59,34 @@ def make_pair() -> tuple[socket.socket, socket.socket]:
     return far, near
 
 
-@pytest.fixture
-async def carried() -> AsyncIterator[Carried]:
-    made = Carried()
+class SocketStream:
+    """Implements ByteStream over a socket, as the channel to a guest would."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    async def read(self, limit: int = 65536) -> bytes:
+        try:
+            return await asyncio.get_running_loop().sock_recv(self._connection, limit)
+        except OSError as error:
+            raise GuestUnreachable(str(error)) from error
+
+    async def write(self, content: bytes) -> None:
+        try:
+            await asyncio.get_running_loop().sock_sendall(self._connection, content)
+        except OSError as error:
+            raise GuestUnreachable(str(error)) from error
+
+    async def write_eof(self) -> None:
+        self._connection.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        reset_connection(self._connection)
+
+
+@pytest.fixture(params=["socket", "stream"])
+async def carried(request: pytest.FixtureRequest) -> AsyncIterator[Carried]:
+    made = Carried(by_stream=request.param == "stream")
     yield made
     await made.pipe.close()
     made.close()

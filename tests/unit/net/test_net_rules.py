@@ -154,3 +154,27 @@ def test_a_bridge_keeps_its_mac_and_shares_it_with_no_other() -> None:
 @pytest.mark.parametrize(("plan", "text"), [(PLAN, "192.168.127.0/24"), (OTHER, "10.1.0.0/16")])
 def test_a_plan_knows_its_subnet(plan: NetworkPlan, text: str) -> None:
     assert str(plan.subnet) == text
+
+
+ASKING = Port(tap="vt-0000000000ff", bridge="vbr0", mac="02:00:00:00:00:ff", ip="", dhcp=True)
+
+
+def test_a_card_without_an_address_may_ask_for_one_and_nothing_else() -> None:
+    ruleset = build_rules([PLAN], [*PORTS, ASKING])
+    assert elements(ruleset, "askers") == [{"concat": [ASKING.tap, ASKING.mac]}]
+    assert ASKING.mac not in json.dumps(elements(ruleset, "senders") + elements(ruleset, "owners"))
+
+
+def test_the_host_answers_dhcp_only_where_somebody_asks() -> None:
+    assert elements(build_rules([PLAN, OTHER], [*PORTS, ASKING]), "dhcp_bridges") == ["vbr0"]
+    names = [each["name"] for each in commands(build_rules([PLAN, OTHER], PORTS), "add", "set")]
+    assert "dhcp_bridges" not in names
+
+
+def test_a_bridge_of_somebody_elses_is_not_ruled() -> None:
+    theirs = NetworkPlan(bridge="br0", gateway=IPv4Address(0), prefix_length=32, is_ours=False)
+    ruleset = build_rules([PLAN, theirs], [msgspec.structs.replace(ASKING, bridge="br0")])
+    assert elements(ruleset, "bridges") == ["vbr0"]
+    assert elements(ruleset, "subnets") == [{"prefix": {"addr": "192.168.127.0", "len": 24}}]
+    assert len(elements(ruleset, "askers")) == 1
+    assert "dhcp_bridges" not in [each["name"] for each in commands(ruleset, "add", "set")]

@@ -143,3 +143,52 @@ async def test_a_link_in_the_disks_place_is_not_followed(path: Path, tmp_path: P
     os.symlink(tmp_path / "elsewhere", path)
     with pytest.raises(HostError):
         await SimulatedDisks().open_disk(path)
+
+
+async def test_a_blank_disk_has_nothing_on_it_and_grows(tmp_path: Path) -> None:
+    disks = HostDisks(never_format, durable=False)
+    path = tmp_path / "blank.img"
+    await disks.ensure_blank(path, 2)
+    assert path.read_bytes() == bytes(2 * 1024 * 1024) and path.stat().st_blocks == 0
+    path.write_bytes(b"mine" + bytes(2 * 1024 * 1024 - 4))
+    await disks.ensure_blank(path, 4)
+    assert path.stat().st_size == 4 * 1024 * 1024 and path.read_bytes()[:4] == b"mine"
+
+
+async def never_format(path: Path) -> None:
+    raise AssertionError("a blank disk is formatted")
+
+
+@pytest.mark.parametrize(("size_mib", "wanted"), [(None, 5000), (1, 1024 * 1024)])
+async def test_a_copy_is_made_once_and_then_left_alone(tmp_path: Path, size_mib: int | None, wanted: int) -> None:
+    source, path = tmp_path / "source", tmp_path / "own.img"
+    source.write_bytes(b"x" * 5000)
+    disks = HostDisks(never_format, durable=False)
+    for _ in range(2):
+        descriptor = os.open(source, os.O_RDONLY)
+        try:
+            await disks.ensure_copy(descriptor, path, size_mib)
+        finally:
+            os.close(descriptor)
+        assert path.stat().st_size == wanted and path.stat().st_mode & 0o777 == 0o600
+        assert path.read_bytes()[:5000] in (b"x" * 5000, b"mine" + b"x" * 4996)
+        with path.open("r+b") as file:
+            file.write(b"mine")
+    assert path.read_bytes()[:4] == b"mine" and source.read_bytes() == b"x" * 5000
+
+
+@pytest.mark.parametrize("step", ["copy", "rename"])
+async def test_a_copy_that_fails_leaves_no_half_of_a_disk(tmp_path: Path, step: str) -> None:
+    def fail(name: str) -> None:
+        if name == step:
+            raise OSError(errno.ENOSPC, "full")
+
+    source = tmp_path / "source"
+    source.write_bytes(b"x" * 5000)
+    descriptor = os.open(source, os.O_RDONLY)
+    try:
+        with pytest.raises(DiskFull):
+            await HostDisks(never_format, durable=False, before=fail).ensure_copy(descriptor, tmp_path / "own.img", None)
+    finally:
+        os.close(descriptor)
+    assert os.listdir(tmp_path) == ["source"]
