@@ -19,7 +19,7 @@ from volant.core.vm import VM, VMSpec
 from volant.daemon import ControlPlane
 from volant.guest.simulated_agent import make_agent_factory
 from volant.host import Hands, prepare_saved
-from volant.hypervisor.simulated import SimulatedDriver, SimulatedHost
+from volant.hypervisor.simulated import ALL_CAPABILITIES, SimulatedDriver, SimulatedHost
 from volant.net.simulated import SimulatedFabric
 from volant.node.unit import Places
 from volant.store.contract import Operation
@@ -65,6 +65,7 @@ class World:
         self.root = root
         self.clock = HostClock()
         self.host = SimulatedHost(self.clock, agent_factory=make_agent_factory(self.clock))
+        self.capabilities = ALL_CAPABILITIES
         self.fault: Callable[[str], None] = lambda step: None
         self.host.fault = lambda step, machine: self.fault(f"launch {step}")
         self.fabric = SimulatedFabric(before=lambda step: self.fault(f"network {step}"))
@@ -94,7 +95,7 @@ class World:
         async with open_store(self.root / "volant.db", self.clock) as kept:
             store = CrashingStore(kept, crash_at, after=after)
             hands = Hands(
-                driver=SimulatedDriver(self.host),
+                driver=SimulatedDriver(self.host, capabilities=self.capabilities),
                 fabric=self.fabric,
                 disks=SimulatedDisks(before=lambda step: self.fault(f"disk {step}")),
                 artifacts=ArtifactStore(self.root / "artifacts"),

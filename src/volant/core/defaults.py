@@ -35,4 +35,7 @@ def shape_as(spec: VMSpec, snapshot: Snapshot) -> VMSpec:
         memory_mb=status.memory_mb,
         disk_mb=status.disk_mb,
         root=status.root,
+        network_mode=status.network_mode,
+        extra_networks=status.extra_networks if len(spec.extra_networks) != len(status.extra_networks) else spec.extra_networks,
+        disks=status.disks,
     )

@@ -2,9 +2,12 @@
 
     VolantError
     ├── InvalidInput            422  what was asked cannot be right
+    │   ├── KeyReused           422  an Idempotency-Key that was given for something else
     │   └── Malformed           400  what was sent cannot be read
     │       ├── WrongMethod     405
+    │       ├── NotAcceptable   406
     │       └── WrongMediaType  415
+    ├── Unauthorized            401  nobody vouches for who asks
     ├── Forbidden               403
     │   └── Untrusted           403  no trusted key vouches for it
     ├── NotFound                404
@@ -14,15 +17,19 @@
     │   │   └── PreconditionFailed 412  as the caller's If-Match foresaw
     │   ├── InUse               409
     │   ├── WrongState          409  not while it is as it is
-    │   └── Exhausted           409  a pool has nothing left to give
+    │   ├── Exhausted           409  a pool has nothing left to give
+    │   ├── InProgress          409  the request of this Idempotency-Key is not answered yet
+    │   └── AnswerLost          409  it was done, and its answer is no longer known
     ├── Compacted               410  the change log no longer reaches back that far
     ├── TooLarge                413
+    │   └── HeadersTooLarge     431
     ├── Unavailable             503  a part that this needs is not there now
     │   └── GuestUnreachable    503
+    ├── BadAnswer               502  what answers in the guest cannot be understood
     ├── TimedOut                504
     └── HostError               500  the host did not do what it was told
         ├── CommandFailed       500
-        ├── ChecksumMismatch    500
+        ├── ChecksumMismatch    422  what was sent, fetched or read has another digest
         └── DiskFull            507
 
 Each layer adds what it was doing (``raise … from``); only the edge logs. ``code`` is stable and
@@ -74,10 +81,31 @@ class WrongMethod(Malformed):
     title = "Not what can be done here"
 
 
+class NotAcceptable(Malformed):
+    code = "not_acceptable"
+    status = 406
+    title = "Not in a form that is wanted"
+
+
+class KeyReused(InvalidInput):
+    """An Idempotency-Key stands for one request, and this is another."""
+
+    code = "key_reused"
+    title = "That key was given for another request"
+
+
 class WrongMediaType(Malformed):
     code = "wrong_media_type"
     status = 415
     title = "Not a kind of content that is read here"
+
+
+class Unauthorized(VolantError):
+    """Nobody vouches for who asks."""
+
+    code = "unauthorized"
+    status = 401
+    title = "Who is asking?"
 
 
 class Forbidden(VolantError):
@@ -138,6 +166,18 @@ class Exhausted(Conflict):
     title = "Nothing left to give"
 
 
+class InProgress(Conflict):
+    code = "in_progress"
+    title = "Being done"
+
+
+class AnswerLost(Conflict):
+    """What an Idempotency-Key was given for was done once and is not done again."""
+
+    code = "answer_lost"
+    title = "Done, and what was answered is not known"
+
+
 class Compacted(VolantError):
     code = "compacted"
     status = 410
@@ -150,6 +190,11 @@ class TooLarge(VolantError):
     title = "Too large"
 
 
+class HeadersTooLarge(TooLarge):
+    code = "headers_too_large"
+    status = 431
+
+
 class Unavailable(VolantError):
     code = "unavailable"
     status = 503
@@ -159,6 +204,14 @@ class Unavailable(VolantError):
 class GuestUnreachable(Unavailable):
     code = "guest_unreachable"
     title = "The guest's agent does not answer"
+
+
+class BadAnswer(VolantError):
+    """Somebody in the guest answered, and not as its protocol says."""
+
+    code = "bad_answer"
+    status = 502
+    title = "The answer cannot be understood"
 
 
 class TimedOut(VolantError):
@@ -197,6 +250,7 @@ class CommandFailed(HostError):
 
 class ChecksumMismatch(HostError):
     code = "checksum_mismatch"
+    status = 422
     title = "The content is not what its checksum says"
 
 

@@ -16,6 +16,19 @@ import msgspec
 from volant.core.duration import parse_duration
 from volant.core.errors import InvalidInput
 from volant.core.ids import check_digest, check_name
+from volant.core.manifest_origin import modernise
+from volant.core.manifest_rules import (
+    check_actions,
+    check_agent_needs,
+    check_cloud_init,
+    check_devices,
+    check_disks,
+    check_hardware,
+    check_lifecycle,
+    check_limits,
+    check_network,
+    check_probes,
+)
 from volant.core.resource import split_validation_error
 
 SCHEMA_VERSIONS = ("v1", "1", "1.0")
@@ -322,7 +335,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
 
 
 def read_manifest(content: bytes) -> Manifest:
-    """Parse and check a manifest document.
+    """Parse and check a manifest document, also one that the first Volant's tools wrote (manifest_origin.py).
 
     Raises:
         InvalidInput: it is too large, no JSON, or breaks a rule; the message names the field.
@@ -330,7 +343,7 @@ def read_manifest(content: bytes) -> Manifest:
     if len(content) > MANIFEST_MAX_BYTES:
         raise InvalidInput(f"the manifest is larger than {MANIFEST_MAX_BYTES} bytes")
     try:
-        return check_manifest(msgspec.json.decode(content, type=Manifest))
+        return check_manifest(msgspec.convert(modernise(msgspec.json.decode(content)), Manifest))
     except msgspec.ValidationError as error:
         message, field = split_validation_error(error)
         raise InvalidInput(f"manifest: {message}", field=field) from error
@@ -343,6 +356,13 @@ def convert_manifest(data: Any) -> Manifest:
     return read_manifest(msgspec.json.encode(data))
 
 
+def check_version(version: str, field: str = "version") -> str:
+    """Return ``version`` when it can be a plugin's. Raises InvalidInput."""
+    if not _VERSION.fullmatch(version):
+        raise InvalidInput(f"{version[:80]!r} is not a version", field=field, hint="letters, digits and . _ + ~ -, at most 128")
+    return version
+
+
 def check_manifest(manifest: Manifest) -> Manifest:
     """Return ``manifest`` when every rule holds. Raises InvalidInput naming the first field that breaks one."""
     if manifest.schema_version not in SCHEMA_VERSIONS:
@@ -350,10 +370,7 @@ def check_manifest(manifest: Manifest) -> Manifest:
             f"schema_version {manifest.schema_version!r} is not known", field="schema_version", hint='this Volant reads "v1"'
         )
     check_name(manifest.name, "name")
-    if not _VERSION.fullmatch(manifest.version):
-        raise InvalidInput(
-            f"{manifest.version[:80]!r} is not a version", field="version", hint="letters, digits and . _ + ~ -, at most 128"
-        )
+    check_version(manifest.version)
     _check_workload(manifest.workload)
     if manifest.health_check is not None:
         if not manifest.health_check.endpoint.startswith("/"):
@@ -363,6 +380,15 @@ def check_manifest(manifest: Manifest) -> Manifest:
     if (manifest.rootfs is None) == (manifest.initramfs is None):
         raise InvalidInput("a manifest has either a rootfs or an initramfs", field="rootfs")
     _check_agent(manifest)
+    check_probes(manifest)
+    check_lifecycle(manifest)
+    check_limits(manifest)
+    check_network(manifest.network)
+    check_disks(manifest.disks)
+    check_cloud_init(manifest.cloud_init)
+    check_devices(manifest.devices)
+    check_hardware(manifest.hardware)
+    check_actions(manifest)
     read_auto_suspend(manifest)
     media: list[tuple[str, Media | RootFilesystem]] = []
     if manifest.rootfs is not None:
@@ -392,6 +418,7 @@ def read_auto_suspend(manifest: Manifest) -> int:
 def _check_agent(manifest: Manifest) -> None:
     if manifest.agent == "kestrel":
         return
+    check_agent_needs(manifest)
     if manifest.rootfs is not None:
         raise InvalidInput("kestrel mounts the root file system", field="agent", hint="a guest without an agent is an initramfs")
     for field, is_given in (("start.pool", manifest.start.pool), ("lifecycle.auto_suspend", manifest.lifecycle.auto_suspend)):

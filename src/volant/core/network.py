@@ -1,4 +1,4 @@
-"""The network: a bridge, a subnet and its rules. One is managed today and named ``default``."""
+"""The network: a bridge, a subnet and its rules. VMs are in the one named ``default`` unless they say otherwise."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ from volant.core.resource import Resource, Spec, Status
 
 DEFAULT_NETWORK = "default"
 
+DEFAULT_SUBNET = "192.168.127.0/24"
+DEFAULT_BRIDGE = "vbr0"
+
+DhcpSource = Literal["volant", "external"]
+
 
 class NetworkSpec(Spec, frozen=True, kw_only=True):
-    subnet: str = "192.168.127.0/24"
-    bridge: str = "vbr0"
+    subnet: str = ""
+    bridge: str = ""
     mtu: int = 1500
+    dhcp: DhcpSource = "volant"
+    """``external``: the bridge is somebody else's, who gives the addresses; ``subnet`` is what they must lie in, if not empty."""
 
 
 class NetworkStatus(Status, frozen=True, kw_only=True):

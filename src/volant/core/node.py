@@ -15,6 +15,10 @@ class NodeStatus(Status, frozen=True, kw_only=True):
     boot_id: str = ""
     cpu_cores: int = 0
     memory_mb: int = 0
+    architecture: str = ""
+    """``x86_64`` or ``aarch64``."""
+    cpu_features: tuple[str, ...] = ()
+    """The words that /proc/cpuinfo has for what its processor can."""
     hypervisor: str = ""
     volant_version: str = ""
 

@@ -12,6 +12,7 @@ import msgspec
 
 from volant.core.errors import InvalidInput
 from volant.core.ids import Uid
+from volant.core.types import prepare_types
 
 API = "v1"
 
@@ -123,6 +124,7 @@ def read_wire(cls: type[ResourceT], data: object) -> ResourceT:
     """
     if not isinstance(data, dict) or data.get("kind") != cls.kind:
         raise InvalidInput(f"this is not a {cls.kind}")
+    prepare_types(Meta, cls.spec_type, cls.status_type)
     revision = str(data.get("revision", ""))
     try:
         return cls(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from volant.core.condition import Conditions
+from volant.core.manifest import NetworkMode
 from volant.core.resource import Resource, Spec, Status
+from volant.core.vm import ExtraDisk
 
 FINALIZER = "volant/files"
 """Held while its files may be on a host."""
@@ -27,10 +29,14 @@ class SnapshotStatus(Status, frozen=True, kw_only=True):
     node: str = ""
     vm_uid: str = ""
     plugin: str = ""
+    plugin_version: str = ""
     cpu_cores: int = 0
     memory_mb: int = 0
     disk_mb: int = 0
     root: Literal["disk", "ephemeral"] = "disk"
+    network_mode: NetworkMode = "bridged"
+    extra_networks: tuple[str, ...] = ()
+    disks: tuple[ExtraDisk, ...] = ()
     size_bytes: int = 0
     """What it takes on the host's disk."""
     template: str = ""

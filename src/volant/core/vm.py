@@ -29,6 +29,9 @@ Power = Literal["running", "suspended", "stopped", "parked"]
 
 StartMode = Literal["auto", "cold", "template"]
 StartKind = Literal["cold", "template", "pool", "resume", "snapshot"]
+AddressSource = Literal["static", "dhcp", "external"]
+"""Who tells a guest its address: Volant's channel, Volant's DHCP server, or somebody else's."""
+
 HypervisorChoice = Literal["auto", "qemu", "cloud-hypervisor", "simulated"]
 
 SCHEDULED = "Scheduled"
@@ -90,6 +93,8 @@ class VMSpec(Spec, frozen=True, kw_only=True):
     """Of the workload in its guest, and of the VM when its run ended unasked."""
     restart_token: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Raised by one for every start or restart that somebody asks for by name."""
+    force_stop: bool = False
+    """Its run ends at once when it is to end, and its guest is not asked. Set by a forced stop or delete, cleared by a start."""
     env: dict[str, str] = {}
     """Added to the workload's environment, over the manifest's."""
     network: str = "default"
@@ -120,13 +125,14 @@ class VMSpec(Spec, frozen=True, kw_only=True):
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
-    """One network card. ``ip`` is empty until a guest in ``dhcp`` mode has told what it was given."""
+    """One network card. ``ip`` is empty until a guest in a network of somebody else's has told what it was given."""
 
     network: str
     ip: str
     mac: str
     prefix_length: int
     gateway: str
+    source: AddressSource = "static"
 
 
 class StartRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,14 +167,28 @@ class EndRecord(msgspec.Struct, frozen=True, kw_only=True):
     asked: bool = False
     clean: bool = False
     """The guest switched itself off, and its workload (if that is why) had ended with status 0."""
+    exit_code: int | None = None
+    """The workload's, when the run ended with it; or ``exit_signal``, the signal that ended it."""
+    exit_signal: int | None = None
+    gave_up: bool = False
+    """The workload was restarted as often as its manifest allows, so that nothing is started again by itself."""
 
 
 class WorkloadStatus(msgspec.Struct, frozen=True, kw_only=True):
     state: str = "unknown"
     health: str = "unknown"
+    """Readiness: ``unknown``, ``healthy`` or ``unhealthy``."""
+    started: bool | None = None
+    """The startup probe and the ``post_start`` hook are behind it; None from an agent that does not tell."""
+    live: bool | None = None
+    """The liveness probe has not failed."""
     restarts: int = 0
     pid: int | None = None
     message: str = ""
+    exit_code: int | None = None
+    """Of its last end, or ``exit_signal``; ``last_end`` says why it ended."""
+    exit_signal: int | None = None
+    last_end: str = ""
 
 
 class VMStatus(Status, frozen=True, kw_only=True):
@@ -180,6 +200,8 @@ class VMStatus(Status, frozen=True, kw_only=True):
     slot: int | None = None
     addresses: tuple[Address, ...] = ()
     plugin_uid: str = ""
+    plugin_version: str = ""
+    """What it was made from and stays on, whatever its plugin's default becomes."""
     hypervisor: str = ""
     accelerator: str = ""
     isolation: Literal["", "hardware", "emulated", "simulated"] = ""

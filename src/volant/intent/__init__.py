@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from volant.intent.configuration import ConfigurationIntent
 from volant.intent.events import EventIntent
+from volant.intent.kept_answers import KeptAnswers
+from volant.intent.networks import NetworkIntent
 from volant.intent.plugins import PluginIntent
 from volant.intent.pools import PoolIntent
 from volant.intent.snapshots import SnapshotIntent
@@ -22,6 +25,20 @@ class Intents:
     system: SystemIntent
     snapshots: SnapshotIntent
     pools: PoolIntent
+    configuration: ConfigurationIntent
+    networks: NetworkIntent
+    kept_answers: KeptAnswers | None = None
+    """None: an Idempotency-Key is passed over."""
 
 
-__all__ = ["EventIntent", "Intents", "PluginIntent", "PoolIntent", "SnapshotIntent", "SystemIntent", "VMIntent"]
+__all__ = [
+    "ConfigurationIntent",
+    "EventIntent",
+    "Intents",
+    "NetworkIntent",
+    "PluginIntent",
+    "PoolIntent",
+    "SnapshotIntent",
+    "SystemIntent",
+    "VMIntent",
+]

@@ -8,12 +8,18 @@ from volant.core.address import check_bridge_name, parse_subnet
 from volant.core.clock import Clock, format_time
 from volant.core.errors import InvalidInput
 from volant.core.ids import new_uid
-from volant.core.network import DEFAULT_NETWORK, Network, NetworkSpec, NetworkStatus
+from volant.core.network import DEFAULT_BRIDGE, DEFAULT_NETWORK, DEFAULT_SUBNET, Network, NetworkSpec, NetworkStatus
 from volant.core.node import Node, NodeSpec, NodeStatus
+from volant.core.plugin import Plugin
+from volant.core.plugin_versions import is_default, version_of, version_of_snapshot
 from volant.core.resource import Meta
+from volant.core.snapshot import Snapshot
 from volant.core.vm import VM
-from volant.store.contract import Store
+from volant.store.contract import Operation, Store
 from volant.store.records import create_of, find_resource, list_resources, update_of
+
+BATCH = 20
+"""So many records in one transaction, which has a limit in bytes."""
 
 
 async def register_node(store: Store, clock: Clock, name: str, status: NodeStatus) -> Node:
@@ -29,12 +35,37 @@ async def register_node(store: Store, clock: Clock, name: str, status: NodeStatu
     return node
 
 
+async def note_plugin_versions(store: Store) -> None:
+    """Write down which version each VM and snapshot of an older database was made from: there was only one then."""
+    plugins, _ = await list_resources(store, Plugin, None)
+    only = {(plugin.meta.project, plugin.name): plugin.spec.version for plugin in plugins if is_default(plugin.name)}
+    vms, _ = await list_resources(store, VM, None)
+    snapshots, _ = await list_resources(store, Snapshot, None)
+    changes: list[Operation] = []
+    for vm in vms:
+        name, version = version_of(vm)
+        version = version or only.get((vm.meta.project, name), "")
+        if version != vm.status.plugin_version:
+            status = msgspec.structs.replace(vm.status, plugin_version=version)
+            changes.append(update_of(msgspec.structs.replace(vm, status=status)))
+    for snapshot in snapshots:
+        name, version = version_of_snapshot(snapshot)
+        version = version or only.get((snapshot.meta.project, name), "")
+        # One that was not taken yet is of no plugin so far.
+        if name and version != snapshot.status.plugin_version:
+            told = msgspec.structs.replace(snapshot.status, plugin_version=version)
+            changes.append(update_of(msgspec.structs.replace(snapshot, status=told)))
+    for start in range(0, len(changes), BATCH):
+        await store.transact(changes[start : start + BATCH])
+
+
 async def ensure_default_network(store: Store, clock: Clock, spec: NetworkSpec, project: str = "default") -> Network:
     """Make the default network, or change it to ``spec`` while no VM has an address in it.
 
     Raises:
         InvalidInput: the subnet cannot be used, or VMs have addresses in the old one.
     """
+    spec = msgspec.structs.replace(spec, subnet=spec.subnet or DEFAULT_SUBNET, bridge=spec.bridge or DEFAULT_BRIDGE)
     parse_subnet(spec.subnet)
     check_bridge_name(spec.bridge)
     network = await find_resource(store, Network, project, DEFAULT_NETWORK)

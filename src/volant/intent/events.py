@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from volant.core.errors import Compacted
 from volant.core.event import Event
 from volant.core.resource import from_stored
 from volant.store.contract import Store
@@ -29,18 +28,15 @@ class EventIntent:
         return (kept if limit is None else kept[max(0, len(kept) - limit) :]), revision
 
     async def follow(self, since: int | None, *, about_name: str | None = None) -> AsyncIterator[tuple[int, Event]]:
-        """``(revision, event)`` after ``since``, or from now on; one that is no longer retained begins from now."""
-        start = since
-        while True:
-            if start is None:
-                start = (await self._store.list(Event.kind)).revision
-            try:
-                async with self._store.watch(start, [Event.kind]) as batches:
-                    async for batch in batches:
-                        start = batch.revision
-                        for change in batch.changes:
-                            event = from_stored(Event, change.data, batch.revision)
-                            if change.type == "put" and about_name in (None, event.spec.about_name):
-                                yield batch.revision, event
-            except Compacted:
-                start = None
+        """``(revision, event)`` after ``since``, or from now on. The revision is 0 when others of the same moment follow.
+
+        Raises:
+            Compacted: the log does not reach back to ``since``, or no longer to where a slow reader is; list again.
+        """
+        start = (await self._store.list(Event.kind)).revision if since is None else since
+        async with self._store.watch(start, [Event.kind]) as batches:
+            async for batch in batches:
+                events = [from_stored(Event, change.data, batch.revision) for change in batch.changes if change.type == "put"]
+                for left, event in zip(range(len(events) - 1, -1, -1), events, strict=True):
+                    if about_name in (None, event.spec.about_name):
+                        yield 0 if left else batch.revision, event

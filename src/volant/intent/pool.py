@@ -9,7 +9,7 @@ import msgspec
 
 from volant.core.plugin import Plugin
 from volant.core.resource import Meta
-from volant.core.vm import BOOTED, NETWORK_READY, SCHEDULED, VM, Address, StartRecord, VMSpec, is_parked
+from volant.core.vm import BOOTED, NETWORK_READY, SCHEDULED, VM, Address, StartRecord, VMSpec, VMStatus, is_parked
 from volant.store.contract import Delete, Operation, Store
 from volant.store.records import create_of, key_of, list_resources
 
@@ -22,23 +22,29 @@ async def find_parked(store: Store, plugin: Plugin, spec: VMSpec) -> VM | None:
     if not plugin.wanted_pool or spec.start == "cold" or spec.power != "running":
         return None
     vms, _ = await list_resources(store, VM, plugin.meta.project)
-    wanted = msgspec.structs.replace(spec, **_FREE)
+    # However its plugin is named: what counts is that it was made from that very content.
+    wanted = msgspec.structs.replace(spec, plugin=plugin.name, **_FREE)
     for vm in vms:
-        if not is_parked(vm) or vm.deleting or vm.status.phase != "Parked":
+        if not is_parked(vm) or vm.deleting or vm.status.phase != "Parked" or vm.status.plugin_uid != plugin.uid:
             continue
         if msgspec.structs.replace(vm.spec, **_FREE) == wanted:
             return vm
     return None
 
 
-def take_parked(parked: VM, meta: Meta, spec: VMSpec, address: Address) -> tuple[VM, list[Operation]]:
+def made_from(plugin: Plugin, addresses: tuple[Address, ...]) -> VMStatus:
+    """The status that a VM of ``plugin`` begins with."""
+    return VMStatus(addresses=addresses, plugin_uid=plugin.uid, plugin_version=plugin.spec.version)
+
+
+def take_parked(parked: VM, meta: Meta, spec: VMSpec, addresses: tuple[Address, ...]) -> tuple[VM, list[Operation]]:
     """The VM that ``parked`` becomes, and what makes it so."""
     start = StartRecord(kind="pool", asked_at=meta.created_at, template=parked.status.template)
     # What was seen of it so far was seen of a clone that stood still.
     conditions = tuple(one for one in parked.status.conditions if one.type in (SCHEDULED, NETWORK_READY, BOOTED))
     status = msgspec.structs.replace(
         parked.status,
-        addresses=(address,),
+        addresses=addresses,
         start=start,
         phase="Starting",
         reason="Taken",

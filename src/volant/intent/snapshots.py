@@ -14,6 +14,8 @@ from volant.core.resource import Meta, Wanted
 from volant.core.snapshot import FINALIZER, Snapshot, SnapshotSpec, SnapshotStatus
 from volant.core.vm import VM, VMSpec
 from volant.intent.follow import follow_resource
+from volant.intent.listing import Ask, Page
+from volant.intent.snapshot_list import SNAPSHOTS
 from volant.intent.vms import VMIntent
 from volant.store.contract import RequireLive, Store
 from volant.store.records import create_of, find_resource, key_of, list_resources, update_of
@@ -61,6 +63,10 @@ class SnapshotIntent:
         if snapshot is None:
             raise NotFound(f"there is no snapshot named {name!r}", hint="volar snapshots list shows those there are")
         return snapshot
+
+    async def list_page(self, ask: Ask, *, project: str = "default") -> Page[Snapshot]:
+        """Raises InvalidInput for an order, a filter or a cursor that cannot be."""
+        return await self._vms.lister.list_page(SNAPSHOTS, project, ask)
 
     async def list(self, *, project: str = "default", labels: dict[str, str] | None = None) -> tuple[list[Snapshot], int]:
         return await list_resources(self._store, Snapshot, project, labels)
@@ -128,6 +134,11 @@ class SnapshotIntent:
                     restart_policy=parent.spec.restart_policy,
                     isolation=parent.spec.isolation,
                     stop_grace_s=parent.spec.stop_grace_s,
+                    hypervisor=parent.spec.hypervisor,
+                    kernel=parent.spec.kernel,
+                    initramfs=parent.spec.initramfs,
+                    kernel_cmdline=parent.spec.kernel_cmdline,
+                    limits=parent.spec.limits,
                 )
                 made.append(await self._vms.create(Wanted(name=each, labels=parent.meta.labels, spec=spec), project=project))
         except BaseException:

@@ -7,7 +7,7 @@ from volant.core.plugin import Plugin
 from volant.core.trust import Judge
 from volant.core.vm import VM
 from volant.store.contract import Store
-from volant.store.records import find_resource
+from volant.store.plugins import find_plugin_of
 
 
 class Admission:
@@ -19,7 +19,10 @@ class Admission:
         """Why ``vm`` may not start now; None when it may, or when its plugin is gone, which the start itself says."""
         if self._trust.policy == "off":
             return None
-        plugin = await find_resource(self._store, Plugin, vm.meta.project, vm.spec.plugin)
+        own = [field for field in ("kernel", "initramfs") if getattr(vm.spec, field) is not None]
+        if own and self._trust.policy == "enforce":
+            return Untrusted(f"nobody vouches for the {own[0]} that it is to boot", hint=f"volar vms set {vm.name} --{own[0]} -")
+        plugin = await find_plugin_of(self._store, vm)
         return None if plugin is None else await self._judge(plugin)
 
     async def check(self, plugin: Plugin) -> None:

@@ -6,16 +6,20 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Literal
 
 import structlog
 
+from volant.core.cards import is_reached_by_channel
 from volant.core.clock import Clock, format_time
-from volant.core.errors import AlreadyExists, NotFound, StaleRevision, VolantError
+from volant.core.errors import AlreadyExists, GuestUnreachable, NotFound, StaleRevision, Unavailable, VolantError
+from volant.core.ids import Uid
 from volant.core.vm import VM
 from volant.net.fabric import Fabric
 from volant.net.pipe import Pipe
 from volant.net.socket import reset_connection
+from volant.node.door import PortStream
 from volant.reconcile.pause import wait_change
 from volant.reconcile.power import change_power
 from volant.reconcile.recorder import Note, event_operation
@@ -26,6 +30,8 @@ from volant.store.records import key_of
 log = structlog.get_logger()
 
 DoorState = Literal["open", "starting", "asleep", "closed"]
+OpenPort = Callable[[Uid, int], AbstractAsyncContextManager[PortStream]]
+"""A connection to a port inside a guest, made by its agent."""
 
 MAX_CONNECTIONS = 4096
 HOLD_LIMIT_S = 120.0
@@ -68,12 +74,23 @@ def judge_door(vm: VM) -> DoorState:
 class Door:
     """Every connection is a task of the door's own, and what goes wrong with one ends that one."""
 
-    def __init__(self, store: Store, cache: Cache, clock: Clock, fabric: Fabric, vm: VM, on_listen: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        cache: Cache,
+        clock: Clock,
+        fabric: Fabric,
+        vm: VM,
+        on_listen: Callable[[], None],
+        open_port: OpenPort | None = None,
+    ) -> None:
+        """``open_port`` is the way to a guest that this host has no other way to."""
         self._store = store
         self._cache = cache
         self._clock = clock
         self._fabric = fabric
         self._on_listen = on_listen
+        self._open_port = open_port
         self.vm = vm
         self.state: DoorState = judge_door(vm)
         self.last_active = clock.monotonic()
@@ -241,13 +258,17 @@ class Door:
         assert task is not None
         pipe = Pipe(may_pass=self._may_pass, on_move=self._note_activity, on_leave=task.cancel)
         self._pipes.add(pipe)
-        guest: socket.socket | None = None
+        # Left after the pipe was closed, which may still have something to say to the guest.
+        way = AsyncExitStack()
         try:
             await pipe.attach_client(client)
             async with asyncio.timeout(HOLD_LIMIT_S):
-                guest = await self._reach(port)
+                guest = await self._reach(port, way)
             if guest is not None:
-                await pipe.attach_guest(guest)
+                if isinstance(guest, socket.socket):
+                    await pipe.attach_guest(guest)
+                else:
+                    pipe.attach_stream(guest)
                 await pipe.ended.wait()
         except (OSError, VolantError) as error:
             log.info("connection_failed", name=self.vm.name, port=port, error=str(error) or "it did not become ready in time")
@@ -257,8 +278,7 @@ class Door:
             self._pipes.discard(pipe)
             self._stopped_pipes.discard(pipe)
             await pipe.close()
-            if guest is not None:
-                guest.close()
+            await way.aclose()
 
     def _may_pass(self, pipe: Pipe, has_bytes: bool) -> bool:
         """A guest that sleeps is given nothing: to deliver it late would cost the kernel's wait before it sends again."""
@@ -279,8 +299,8 @@ class Door:
 
     # The way to the guest
 
-    async def _reach(self, port: int) -> socket.socket | None:
-        """A socket that is connected to the guest, when it can be; ``None`` when the VM is not to run.
+    async def _reach(self, port: int, way: AsyncExitStack) -> socket.socket | PortStream | None:
+        """What leads to the guest's port, when it can be had, and is closed with ``way``; ``None`` when the VM is not to run.
 
         Raises:
             OSError, VolantError: it is there and does not let anybody in.
@@ -290,9 +310,9 @@ class Door:
         while await self._wait_open():
             try:
                 async with self._turns:
-                    return await self._connect(port, attempt_s)
-            except OSError as error:
-                if not isinstance(error, TimeoutError) and error.errno not in _MAY_YET_ANSWER:
+                    return await self._connect(port, attempt_s, way)
+            except (OSError, GuestUnreachable) as error:
+                if isinstance(error, OSError) and not isinstance(error, TimeoutError) and error.errno not in _MAY_YET_ANSWER:
                     raise
                 now = self._clock.monotonic()
                 if self.state != "open":
@@ -305,7 +325,18 @@ class Door:
             await self._clock.sleep(ATTEMPT_AGAIN_S)
         return None
 
-    async def _connect(self, port: int, limit_s: float) -> socket.socket:
+    async def _connect(self, port: int, limit_s: float, way: AsyncExitStack) -> socket.socket | PortStream:
+        if is_reached_by_channel(self.vm):
+            if self._open_port is None:
+                raise Unavailable("nobody here has a way to a guest without a network card")
+            # The agent has its own limit for an answer.
+            async with asyncio.timeout(REACH_LIMIT_S):
+                return await way.enter_async_context(self._open_port(self.vm.uid, port))
+        connection = await self._connect_socket(port, limit_s)
+        way.callback(connection.close)
+        return connection
+
+    async def _connect_socket(self, port: int, limit_s: float) -> socket.socket:
         address = self.vm.status.addresses[0].ip
         connection = await self._fabric.open_connection_socket()
         try:

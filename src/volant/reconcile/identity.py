@@ -6,7 +6,7 @@ import hashlib
 
 import msgspec
 
-from volant.core.vm import VM
+from volant.core.vm import VM, Address
 from volant.node.run import Run
 
 RENEW = "renew"
@@ -15,8 +15,17 @@ RENEW = "renew"
 
 def identity_of(vm: VM) -> str:
     """What stands for the name and the addresses that a guest of ``vm`` has. A parked clone's has none."""
-    parts = (vm.uid, "" if vm.spec.power == "parked" else vm.name, vm.status.addresses)
+    parts = (vm.uid, "" if vm.spec.power == "parked" else vm.name, [_card_of(address) for address in vm.status.addresses])
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
+
+
+def _card_of(address: Address) -> dict[str, object]:
+    """What the guest was told of a card. An address that it was given by others is no part of that."""
+    told: dict[str, object] = {"network": address.network, "ip": address.ip, "mac": address.mac}
+    told |= {"prefix_length": address.prefix_length, "gateway": address.gateway}
+    if address.source == "external":
+        told |= {"ip": "", "prefix_length": 0, "gateway": ""}
+    return told if address.source == "static" else {**told, "source": address.source}
 
 
 def is_settled(vm: VM, run: Run) -> bool:

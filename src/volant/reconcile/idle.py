@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from volant.core.address import tap_name
+from volant.core.cards import card_tap
 from volant.core.clock import Clock
 from volant.core.errors import VolantError
 from volant.core.ids import Uid
@@ -38,6 +38,7 @@ class _Watched(msgspec.Struct):
     limit_s: int
     quiet_since: float
     packets: int | None = None
+    taps: tuple[str, ...] = ()
 
 
 class IdleWatch:
@@ -93,7 +94,7 @@ class IdleWatch:
             return
         watched = self._watched.get(uid)
         if watched is None:
-            self._watched[uid] = _Watched(key, limit_s, self._clock.monotonic())
+            self._watched[uid] = _Watched(key, limit_s, self._clock.monotonic(), taps=_read_taps(uid, data))
             self._more.set()
         elif watched.limit_s != limit_s:
             watched.limit_s = limit_s
@@ -108,7 +109,9 @@ class IdleWatch:
             return
         now = self._clock.monotonic()
         for uid, watched in list(self._watched.items()):
-            packets = traffic.get(tap_name(uid))
+            # One without a card is heard of by its published ports alone.
+            counts = [traffic.get(tap) for tap in watched.taps]
+            packets = None if None in counts else sum(count for count in counts if count is not None)
             if packets is None or (watched.packets is not None and packets != watched.packets):
                 watched.quiet_since = now
             watched.packets = packets
@@ -137,6 +140,10 @@ class IdleWatch:
         except (VolantError, TimeoutError) as error:
             log.warning("power_unchanged", name=watched.key.name, wanted=wanted, error=str(error) or "it took too long")
             return False
+
+
+def _read_taps(uid: Uid, data: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(card_tap(uid, index) for index in range(len(data["status"]["addresses"])))
 
 
 def _read_limit(data: dict[str, Any]) -> int:

@@ -5,28 +5,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from ipaddress import IPv4Address
 from typing import Any
 
 import msgspec
 import structlog
 
-from volant.core.address import parse_subnet, tap_name
+from volant.core.address import parse_subnet
+from volant.core.cards import card_tap
 from volant.core.clock import Clock, format_time
 from volant.core.condition import Condition, set_condition
-from volant.core.errors import VolantError
+from volant.core.errors import HostError, NotFound, VolantError
 from volant.core.ids import Uid
 from volant.core.network import Network, NetworkStatus
 from volant.core.resource import from_stored
 from volant.core.vm import VM, Address, PublishedPort
+from volant.net.dhcp import Lease, Served
 from volant.net.fabric import Fabric
 from volant.net.plan import NetworkPlan
 from volant.net.rules import Forward, Port, build_rules
-from volant.reconcile.outcome import Done, Outcome
+from volant.reconcile.outcome import After, Done, Outcome
 from volant.store.cache import Cache
-from volant.store.contract import Change, Key, Store, Stored
-from volant.store.records import find_resource, update_of
+from volant.store.contract import Change, Delete, Key, Store, Stored
+from volant.store.records import find_resource, key_of, update_of
 
 log = structlog.get_logger()
+
+MISSING_AGAIN_S = 3.0
+"""Nobody tells when a bridge of somebody else's comes."""
 
 
 class NetworkKeeper:
@@ -41,7 +47,12 @@ class NetworkKeeper:
         self._fabric = fabric
         self._has_port = has_port
         self._lock = asyncio.Lock()
-        self._applied: frozenset[Port] = frozenset()
+        self.missing: dict[str, str] = {}
+        """The networks whose bridge somebody else was to make and has not, and what is said of each."""
+        self._applied: dict[str, Port] = {}
+        """What the rules in force let each tap say."""
+        self._unserved: HostError | None = None
+        """Why nobody answers those who ask for their address."""
         self._forwarded: frozenset[str] | None = None
         """The addresses that rules lead to from outside; ``None`` while that is not known."""
 
@@ -54,8 +65,14 @@ class NetworkKeeper:
         """As ``ensure``, unless the rules in force let ``vm`` speak already. Many starts at once share one application."""
         async with self._lock:
             plans = self._plans()
-            if not set(_ports_of(vm.uid, vm.status.addresses, plans)) <= self._applied:
+            wanted = _ports_of(vm.uid, vm.status.addresses, plans)
+            # What its card may say no longer must go from the rules, too.
+            if any(self._applied.get(port.tap) != port for port in wanted):
                 await self._apply(vm)
+            if self._unserved is not None and any(address.source == "dhcp" for address in vm.status.addresses):
+                await self._apply(vm)
+                if self._unserved is not None:
+                    raise self._unserved
 
     async def close_ports(self, vm: VM) -> None:
         """Return once no rule leads from outside to ``vm``, so that who connects comes to volantd, which can wake it."""
@@ -66,37 +83,76 @@ class NetworkKeeper:
 
     async def _apply(self, extra: VM | None, closed: AbstractSet[str] = frozenset()) -> None:
         plans = self._plans()
-        for plan in plans.values():
-            await self._fabric.ensure_network(plan)
+        for name, plan in list(plans.items()):
+            try:
+                await self._fabric.ensure_network(plan)
+            except NotFound as error:
+                # Somebody else's bridge; those in other networks need not wait for it.
+                log.warning("bridge_missing", network=name, error=str(error))
+                self.missing[name] = str(error)
+            else:
+                self.missing.pop(name, None)
         ports: set[Port] = set()
         forwards: set[Forward] = set()
+        leases: dict[str, set[Lease]] = {}
         for stored in self._cache.list(VM.kind):
+            if extra is not None and stored.data["meta"]["uid"] == extra.uid:
+                continue
             # Thousands of records at every change: only what is needed of them is read.
             addresses = msgspec.convert(stored.data["status"]["addresses"], tuple[Address, ...])
             ports.update(_ports_of(Uid(stored.data["meta"]["uid"]), addresses, plans))
+            _add_leases(leases, addresses)
             if addresses and addresses[0].network in plans and addresses[0].ip not in closed:
                 uid = Uid(stored.data["meta"]["uid"])
                 forwards.update(each for each in _forwards_of(stored.data) if self._has_port(uid, each.host_port))
         if extra is not None:
             ports.update(_ports_of(extra.uid, extra.status.addresses, plans))
-        self._applied, self._forwarded = frozenset(), None
+            _add_leases(leases, extra.status.addresses)
+        self._applied, self._forwarded = {}, None
         await self._fabric.apply_rules(
             build_rules(list(plans.values()), sorted(ports, key=lambda port: port.tap), tuple(forwards))
         )
-        self._applied = frozenset(ports)
+        self._applied = {port.tap: port for port in ports}
         self._forwarded = frozenset(forward.ip for forward in forwards)
+        served = [Served(plan=plans[name], leases=tuple(sorted(leases[name]))) for name in sorted(leases) if name in plans]
+        try:
+            await self._fabric.serve_dhcp(served)
+        except HostError as error:
+            # Those who do not ask need not wait for it.
+            log.warning("dhcp_failed", error=str(error))
+            self._unserved = error
+        else:
+            self._unserved = None
+
+    async def remove(self, network: Network) -> None:
+        """Take down the bridge of a network that nobody is in any more. Raises InUse while a tap is connected to it."""
+        async with self._lock:
+            await self._fabric.remove_network(plan_of(network))
+            await self._apply(None)
 
     def _plans(self) -> dict[str, NetworkPlan]:
         networks = (from_stored(Network, stored.data, stored.revision) for stored in self._cache.list(Network.kind))
-        return {network.name: plan_of(network) for network in networks}
+        return {network.name: plan_of(network) for network in networks if not network.deleting}
 
 
 def _ports_of(uid: Uid, addresses: tuple[Address, ...], plans: dict[str, NetworkPlan]) -> list[Port]:
     return [
-        Port(tap=tap_name(uid), bridge=plans[address.network].bridge, mac=address.mac, ip=address.ip)
-        for address in addresses
-        if address.network in plans and address.ip
+        Port(
+            tap=card_tap(uid, index),
+            bridge=plans[address.network].bridge,
+            mac=address.mac,
+            ip=address.ip,
+            dhcp=address.source != "static",
+        )
+        for index, address in enumerate(addresses)
+        if address.network in plans and (address.ip or address.source != "static")
     ]
+
+
+def _add_leases(leases: dict[str, set[Lease]], addresses: tuple[Address, ...]) -> None:
+    for address in addresses:
+        if address.source == "dhcp" and address.ip:
+            leases.setdefault(address.network, set()).add(Lease(ip=address.ip, mac=address.mac))
 
 
 def _forwards_of(data: dict[str, Any]) -> tuple[Forward, ...]:
@@ -110,6 +166,8 @@ def _forwards_of(data: dict[str, Any]) -> tuple[Forward, ...]:
     if data["meta"].get("deleting_at") or spec["power"] != "running" or not status["ready"]:
         return ()
     ip = status["addresses"][0]["ip"]
+    if not ip or status["addresses"][0].get("source") == "external":
+        return ()  # this host has no way of its own to there
     ports = msgspec.convert(spec["ports"], tuple[PublishedPort, ...])
     return tuple(Forward(host_port=port.host_port, ip=ip, port=port.port) for port in ports)
 
@@ -128,9 +186,20 @@ class NetworkController:
         network = await find_resource(self._store, Network, key.project, key.name)
         if network is None:
             return Done()
+        if network.deleting:
+            return await self._remove(network)
         await self._keeper.ensure()
-        gateway = str(parse_subnet(network.spec.subnet).gateway)
-        await self._write(network, phase="Ready", message="", gateway=gateway)
+        missing = self._keeper.missing.get(network.name)
+        if missing is not None:
+            await self._write(network, phase="Failed", message=missing, gateway="")
+            return After(MISSING_AGAIN_S)
+        plan = plan_of(network)
+        await self._write(network, phase="Ready", message="", gateway=str(plan.gateway) if plan.is_ours else "")
+        return Done()
+
+    async def _remove(self, network: Network) -> Outcome:
+        await self._keeper.remove(network)
+        await self._store.transact([Delete(key_of(network), network.revision)])
         return Done()
 
     async def report_failure(self, key: Key, error: VolantError, failures: int) -> None:
@@ -151,6 +220,9 @@ class NetworkController:
 
 def plan_of(network: Network) -> NetworkPlan:
     """The plain plan of a network that the fabric works from."""
+    if network.spec.dhcp == "external":
+        nowhere = IPv4Address(0)
+        return NetworkPlan(bridge=network.spec.bridge, gateway=nowhere, prefix_length=32, mtu=network.spec.mtu, is_ours=False)
     subnet = parse_subnet(network.spec.subnet)
     return NetworkPlan(
         bridge=network.spec.bridge, gateway=subnet.gateway, prefix_length=subnet.prefix_length, mtu=network.spec.mtu

@@ -9,7 +9,8 @@ import re
 from urllib.parse import quote
 
 from volant.core.errors import HostError
-from volant.core.manifest import HealthCheck, Manifest, split_base_url
+from volant.core.manifest import HttpRequest, Manifest, Probe, split_base_url
+from volant.core.readiness import readiness_probe
 from volant.core.vm import VM
 from volant.net.fabric import Fabric
 from volant.node.run import HostHealth
@@ -28,21 +29,26 @@ async def ask_workload(fabric: Fabric, vm: VM, manifest: Manifest, found: HostHe
 
     None when there is nothing to ask: no health check, or no address to ask at.
     """
-    check = manifest.health_check
+    check = readiness_probe(manifest)
     address = next((address.ip for address in vm.status.addresses if address.ip), "")
     if check is None or not address:
         return None
     if found is not None and now < found.due_at:
         return found
-    _, port = split_base_url(manifest.workload.base_url)
-    timeout_s = min((check.timeout_ms or 1000) / 1000, TIMEOUT_MAX_S)
+    timeout_s = min(check.timeout_ms / 1000, TIMEOUT_MAX_S)
     if found is None:
         # A volantd that begins anew trusts the word of the one before, as far as a single failure goes.
         found = HostHealth("healthy" if vm.status.ready else "unknown")
-    return judge_answer(found, await _ask(fabric, address, port, check.endpoint, timeout_s), check, now)
+    return judge_answer(found, await _ask(fabric, address, _port_of(manifest, check), check.http, timeout_s), check, now)
 
 
-def judge_answer(before: HostHealth, fault: str, check: HealthCheck, now: float) -> HostHealth:
+def _port_of(manifest: Manifest, check: Probe) -> int:
+    asked = check.tcp or check.http
+    assert asked is not None  # check_manifest: nobody in such a guest could run a program
+    return split_base_url(manifest.workload.base_url)[1] if asked.port is None else asked.port
+
+
+def judge_answer(before: HostHealth, fault: str, check: Probe, now: float) -> HostHealth:
     """``fault`` says what is wrong with the answer, and is empty for a good one. One that was healthy may fail to answer as often
     as its check allows; one that never was is asked more often, and is not called unhealthy yet."""
     if not fault:
@@ -50,19 +56,22 @@ def judge_answer(before: HostHealth, fault: str, check: HealthCheck, now: float)
     failures = before.failures + 1
     if before.state == "unknown":
         return HostHealth("unknown", fault, failures, now + AGAIN_WHILE_STARTING_S)
-    is_unwell = before.state == "unhealthy" or failures >= check.unhealthy_threshold
+    is_unwell = before.state == "unhealthy" or failures >= check.failure_threshold
     return HostHealth("unhealthy" if is_unwell else "healthy", fault, failures, now + check.interval_ms / 1000)
 
 
-async def _ask(fabric: Fabric, address: str, port: int, path: str, timeout_s: float) -> str:
+async def _ask(fabric: Fabric, address: str, port: int, http: HttpRequest | None, timeout_s: float) -> str:
+    """What is wrong, or nothing. Without ``http`` a connection is enough."""
     loop = asyncio.get_running_loop()
     headers = f"Host: {address}:{port}\r\nUser-Agent: volant\r\nConnection: close\r\n"
-    request = f"GET {quote(path, _IN_PATHS)} HTTP/1.1\r\n{headers}\r\n"
+    request = "" if http is None else f"{http.method} {quote(http.path, _IN_PATHS)} HTTP/1.1\r\n{headers}\r\n"
     try:
         async with asyncio.timeout(timeout_s):
             connection = await fabric.open_connection_socket()
             try:
                 await loop.sock_connect(connection, (address, port))
+                if http is None:
+                    return ""
                 await loop.sock_sendall(connection, request.encode())
                 answer = b""
                 while b"\n" not in answer and len(answer) < STATUS_LINE_MAX_BYTES:
@@ -95,7 +104,7 @@ def describe_address(vm: VM, nameservers: tuple[str, ...]) -> list[str]:
     """
     words = []
     for address in vm.status.addresses[:1]:
-        if address.ip:
+        if address.ip and address.source == "static":
             mask = ipaddress.ip_network(f"0.0.0.0/{address.prefix_length}").netmask
             words.append(f"ip={address.ip}::{address.gateway}:{mask}:{vm.name}:eth0:off:{':'.join(nameservers[:2])}".rstrip(":"))
     return words

@@ -10,17 +10,18 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from volant.core.cards import bare_cards
 from volant.core.claim import ClaimSpec, build_claim, mac_claim_name
 from volant.core.clock import Clock, format_time
 from volant.core.defaults import fill_in
 from volant.core.errors import AlreadyExists, NotFound, StaleRevision, VolantError
 from volant.core.ids import new_uid
 from volant.core.plugin import Plugin, PoolStatus
+from volant.core.plugin_versions import split_reference
 from volant.core.resource import Meta, from_stored
 from volant.core.vm import FINALIZER, VM, VMSpec, VMStatus, is_parked
 from volant.reconcile.outcome import After, Done, Outcome
-from volant.reconcile.plugin import BY_PLUGIN
-from volant.reconcile.template_build import bare_card
+from volant.reconcile.plugin import list_made_from
 from volant.store.cache import Cache
 from volant.store.contract import Key, RequireLive, Store
 from volant.store.records import create_of, find_resource, key_of, update_of
@@ -71,7 +72,7 @@ class PoolController:
         wanted, message = self._judge(plugin)
         parked = [vm for vm in self._list_parked(plugin) if not vm.deleting]
         shape = fill_in(VMSpec(plugin=plugin.name, power="parked", ports=(), auto_suspend_s=0), plugin.manifest)
-        good = [vm for vm in parked if _same_shape(vm.spec, shape)]
+        good = [vm for vm in parked if _same_shape(vm.spec, shape) and vm.status.plugin_uid == plugin.uid]
         for vm in [*(vm for vm in parked if vm not in good), *good[wanted:]]:
             await self._delete(vm)
         making = sum(vm.status.phase != "Parked" for vm in good)
@@ -108,24 +109,24 @@ class PoolController:
         return plugin.wanted_pool, ""
 
     def _list_parked(self, plugin: Plugin) -> list[VM]:
-        stored = self._cache.by_index(BY_PLUGIN, f"{plugin.meta.project}/{plugin.name}")
+        stored = list_made_from(self._cache, plugin)
         vms = (from_stored(VM, one.data, one.revision) for one in stored if one.data["spec"]["power"] == "parked")
         return sorted((vm for vm in vms if is_parked(vm)), key=lambda vm: (vm.status.phase != "Parked", vm.name))
 
     async def _create(self, plugin: Plugin, shape: VMSpec) -> None:
         now = format_time(self._clock.now())
         # A name that nobody else can give: a VM's own has no dot.
-        name = f"{plugin.name[:50]}.{secrets.token_hex(4)}"
+        name = f"{split_reference(plugin.name)[0][:50]}.{secrets.token_hex(4)}"
         meta = Meta(
             name=name, uid=new_uid(), project=plugin.meta.project, created_at=now, finalizers=(FINALIZER,), owner=plugin.uid
         )
-        card = bare_card(meta.uid)
-        vm = VM(meta=meta, spec=shape, status=VMStatus(addresses=(card,), plugin_uid=plugin.uid))
-        claim = build_claim(
-            mac_claim_name(card.mac), ClaimSpec(thing="mac", owner_kind=VM.kind, owner_name=name, owner_uid=meta.uid), now
-        )
+        cards = bare_cards(meta.uid, shape)
+        status = VMStatus(addresses=cards, plugin_uid=plugin.uid, plugin_version=plugin.spec.version)
+        vm = VM(meta=meta, spec=shape, status=status)
+        owner = ClaimSpec(thing="mac", owner_kind=VM.kind, owner_name=name, owner_uid=meta.uid)
+        claims = [build_claim(mac_claim_name(card.mac), owner, now) for card in cards]
         try:
-            await self._store.transact([RequireLive(key_of(plugin)), create_of(vm), create_of(claim)])
+            await self._store.transact([RequireLive(key_of(plugin)), create_of(vm), *(create_of(claim) for claim in claims)])
         except (AlreadyExists, NotFound) as error:
             log.debug("pool_create_refused", plugin=plugin.name, error=str(error))
 

@@ -12,7 +12,7 @@ from volant.core.errors import HostError
 from volant.core.ids import Uid
 from volant.core.vm import VM, is_parked
 from volant.net.fabric import Fabric
-from volant.reconcile.door import Door
+from volant.reconcile.door import Door, OpenPort
 from volant.store.cache import Cache
 from volant.store.contract import Change, Key, Store, Stored
 from volant.store.records import read_resource
@@ -26,9 +26,17 @@ class PortKeeper:
     """Listens on the published ports of every VM. Rules that lead past it (net/rules.py) are only a shorter way."""
 
     def __init__(
-        self, store: Store, cache: Cache, clock: Clock, fabric: Fabric, on_listen: Callable[[], None] = lambda: None
+        self,
+        store: Store,
+        cache: Cache,
+        clock: Clock,
+        fabric: Fabric,
+        on_listen: Callable[[], None] = lambda: None,
+        open_port: OpenPort | None = None,
     ) -> None:
-        """``on_listen`` is called when a port was opened, which rules may lead past from now on."""
+        """``on_listen`` is called when a port was opened, which rules may lead past from now on. ``open_port`` leads to guests
+        that the fabric does not."""
+        self._open_port = open_port
         self._on_listen = on_listen
         self._store = store
         self._cache = cache
@@ -87,7 +95,7 @@ class PortKeeper:
         if held is not None:
             held[0].update(vm)
             return
-        door = Door(self._store, self._cache, self._clock, self._fabric, vm, self._on_listen)
+        door = Door(self._store, self._cache, self._clock, self._fabric, vm, self._on_listen, self._open_port)
         self._doors[key] = door, self._group.create_task(door.run())
         self._by_uid[vm.uid] = door
 

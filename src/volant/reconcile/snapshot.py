@@ -21,11 +21,11 @@ from volant.node.unit import SECRET, copy_secret
 from volant.reconcile.outcome import After, Done, Outcome
 from volant.reconcile.recorder import Note, event_operation
 from volant.reconcile.vm_decision import install_due
-from volant.reconcile.vm_start import DISK, VMStarter
+from volant.reconcile.vm_drift import copy_applied
+from volant.reconcile.vm_start import VMStarter
 from volant.store.cache import Cache
 from volant.store.contract import Delete, Key, Operation, Store
 from volant.store.records import find_resource, key_of, list_resources, update_of
-from volant.volume.disk import Disks
 from volant.volume.saved import (
     SavedStore,
     begin_saved,
@@ -57,7 +57,6 @@ class SnapshotController:
         clock: Clock,
         node: LocalNode,
         starter: VMStarter,
-        disks: Disks,
         files: SavedStore,
         *,
         node_name: str,
@@ -67,7 +66,6 @@ class SnapshotController:
         self._clock = clock
         self._node = node
         self._starter = starter
-        self._disks = disks
         self._files = files
         self._node_name = node_name
         self._working: set[str] = set()
@@ -170,17 +168,22 @@ class SnapshotController:
 
     async def _take_disk(self, snapshot: Snapshot, vm: VM, run: Run | None) -> None:
         path = self._files.path(snapshot.uid)
-        if vm.spec.root != "disk":
+        manifest = await self._starter.read_manifest(vm)
+        own = self._starter.parts.own_disks(vm, manifest)
+        if not own:
             raise WrongState("it has no disk: what it writes lies in its memory")
-        if not self._node.places.disk(vm.uid).exists():
+        if not any(disk.path.exists() for disk in own):
             raise WrongState("it has no disk: its guest lives in its memory, or never ran")
+        if run is not None and run.ending is None and any(disk.wanted is not None for disk in own):
+            hint = "take it with its memory, or stop the VM first"
+            raise WrongState("it has further disks, and only the root's can be made to stand still while it runs", hint=hint)
         is_running = run is not None and run.ending is None and run.agent.connected
         unfinished = begin_saved(path)
         try:
             if run is not None and is_running:
                 await run.link.freeze(FREEZE_TIMEOUT_S)
             try:
-                await self._disks.copy_disk(self._node.places.disk(vm.uid), unfinished / DISK)
+                await self._starter.parts.copy_own(vm, manifest, unfinished)
             finally:
                 thawed = await run.link.thaw() if run is not None and is_running else True
             if not thawed:
@@ -191,10 +194,11 @@ class SnapshotController:
             raise
 
     async def _copy_own(self, vm: VM, unfinished: Path) -> None:
-        """What belongs to the VM itself: its disk, and the secret that its agent holds."""
-        if vm.spec.root == "disk" and self._node.places.disk(vm.uid).exists():
-            await self._disks.copy_disk(self._node.places.disk(vm.uid), unfinished / DISK)
+        """What belongs to the VM itself: its disks, and the secret that its agent holds."""
+        manifest = await self._starter.read_manifest(vm)
+        await self._starter.parts.copy_own(vm, manifest, unfinished)
         copy_secret(self._node.places.unit(vm.uid).state / SECRET, unfinished / SECRET)
+        copy_applied(self._node.places.unit(vm.uid), unfinished)
 
     async def _finish(self, snapshot: Snapshot, paused_ms: int | None = None) -> Outcome:
         path = self._files.path(snapshot.uid)
@@ -261,9 +265,13 @@ class SnapshotController:
 def _shape_of(vm: VM) -> dict[str, Any]:
     return {
         "plugin": vm.spec.plugin,
+        "plugin_version": vm.status.plugin_version,
         "cpu_cores": vm.spec.cpu_cores or 0,
         "memory_mb": vm.spec.memory_mb or 0,
         "disk_mb": vm.spec.disk_mb or 0,
         "root": vm.spec.root,
+        "network_mode": vm.spec.network_mode or "bridged",
+        "extra_networks": vm.spec.extra_networks,
+        "disks": vm.spec.disks,
         "parent": vm.spec.snapshot,
     }

@@ -9,9 +9,10 @@ from typing import Protocol
 
 import structlog
 
-from volant.core.address import tap_name
+from volant.core.cards import MAX_CARDS, card_tap, card_taps
 from volant.core.claim import Claim
 from volant.core.clock import Clock, parse_time
+from volant.core.disks import own_artifacts
 from volant.core.errors import NotFound, StaleRevision, VolantError
 from volant.core.event import Event
 from volant.core.ids import Digest, Uid
@@ -88,7 +89,8 @@ class Sweeper:
         for uid in sorted(units - {vm.uid for vm in vms} - self._spare()):
             log.warning("orphan_unit", uid=uid)
             await self._node.release(uid)
-        known_taps = {tap_name(uid) for uid in (*(vm.uid for vm in vms), *self._spare())}
+        known_taps = {tap for vm in vms for tap in card_taps(vm)}
+        known_taps |= {card_tap(uid, index) for uid in self._spare() for index in range(MAX_CARDS)}
         for tap in sorted(taps - known_taps):
             log.warning("orphan_tap", tap=tap)
             await self._fabric.remove_tap(tap)
@@ -108,7 +110,9 @@ class Sweeper:
 
     async def _sweep_artifacts(self) -> None:
         plugins, _ = await list_resources(self._store, Plugin, None)
+        vms, _ = await list_resources(self._store, VM, None)
         keep = {digest for plugin in plugins for digest in wanted_artifacts(plugin.manifest).values()}
+        keep |= {digest for vm in vms for digest in own_artifacts(vm.spec)}
         for digest in await self._artifacts.sweep(keep, (self._clock.now() - UPLOAD_GRACE).timestamp()):
             log.info("artifact_swept", digest=digest)
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import msgspec
 
-from volant.core.address import mac_from_uid
+from volant.core.cards import bare_cards
 from volant.core.clock import Clock, format_time
 from volant.core.errors import HostError, TimedOut
 from volant.core.ids import Uid, new_run_id, new_uid
-from volant.core.network import DEFAULT_NETWORK
+from volant.core.readiness import is_readiness_told
 from volant.core.resource import Meta
 from volant.core.template import TemplateKind
-from volant.core.vm import VM, Address, VMStatus
+from volant.core.vm import VM, VMStatus
 from volant.guest.document import encode_document
 from volant.guest.preamble import ZERO_SECRET
 from volant.guest.probe import await_echo
@@ -22,9 +22,8 @@ from volant.guest.state import AgentState
 from volant.node.local import LocalNode
 from volant.node.run import Run
 from volant.reconcile.templates import TemplateKeeper, save_paused
-from volant.reconcile.vm_start import DISK, VMStarter
+from volant.reconcile.vm_start import VMStarter
 from volant.reconcile.vm_status import SETTLED_AFTER_S
-from volant.volume.disk import Disks
 from volant.volume.saved import discard_saved
 
 BUILD_SLOT = -2
@@ -34,19 +33,13 @@ BOOT_TIMEOUT_S = 120.0
 READY_TIMEOUT_S = 300.0
 
 
-def bare_card(uid: Uid) -> Address:
-    """A network card without an address."""
-    return Address(network=DEFAULT_NETWORK, ip="", mac=mac_from_uid(uid), prefix_length=0, gateway="")
-
-
 class TemplateBuilder:
     """Builds one template at a time. ``active`` are the units that it has in hand, which nobody may sweep."""
 
-    def __init__(self, keeper: TemplateKeeper, starter: VMStarter, node: LocalNode, disks: Disks, clock: Clock) -> None:
+    def __init__(self, keeper: TemplateKeeper, starter: VMStarter, node: LocalNode, clock: Clock) -> None:
         self._keeper = keeper
         self._starter = starter
         self._node = node
-        self._disks = disks
         self._clock = clock
         self._one_at_a_time = asyncio.Lock()
         self.active: set[Uid] = set()
@@ -72,7 +65,7 @@ class TemplateBuilder:
         return VM(
             meta=Meta(name=f"template-{key[:12]}", uid=uid, project=like.meta.project, created_at=format_time(self._clock.now())),
             spec=msgspec.structs.replace(like.spec, power="parked", env={}, ports=(), snapshot="", start="cold"),
-            status=VMStatus(slot=BUILD_SLOT, run_id=new_run_id(), addresses=(bare_card(uid),)),
+            status=VMStatus(slot=BUILD_SLOT, run_id=new_run_id(), addresses=bare_cards(uid, like.spec)),
         )
 
     async def _take(self, vm: VM, key: str, kind: TemplateKind) -> Path:
@@ -83,12 +76,11 @@ class TemplateBuilder:
         if kind == "booted":
             await await_echo(run.instance.connect_agent, self._clock, timeout_s=BOOT_TIMEOUT_S)
             return await save_paused(run, path)
-        await self._make_ready(vm, run, has_check=manifest.health_check is not None)
+        await self._make_ready(vm, run, has_check=is_readiness_told(manifest))
         await run.hold()
         unfinished = await save_paused(run, path, resume=False)
         try:
-            if any(not disk.readonly for disk in machine.disks):
-                await self._disks.copy_disk(self._node.places.disk(vm.uid), unfinished / DISK)
+            await self._starter.parts.copy_own(vm, manifest, unfinished)
         except BaseException:
             await discard_saved(unfinished)
             raise

@@ -6,22 +6,24 @@ from collections import Counter
 
 import msgspec
 
+from volant.core.cards import bare_cards
 from volant.core.clock import Clock, format_time
 from volant.core.defaults import fill_in
 from volant.core.errors import NotFound, Unavailable, WrongState
 from volant.core.ids import new_run_id, new_uid
 from volant.core.plugin import Plugin
+from volant.core.plugin_versions import split_reference
 from volant.core.resource import Meta
 from volant.core.snapshot import Snapshot
 from volant.core.template import Template, TemplateKind
 from volant.core.vm import VM, VMSpec, VMStatus
 from volant.hypervisor.driver import Driver
-from volant.reconcile.template_build import BUILD_SLOT, TemplateBuilder, bare_card
+from volant.reconcile.template_build import BUILD_SLOT, TemplateBuilder
 from volant.reconcile.template_key import derive_template_key
-from volant.reconcile.templates import TemplateKeeper
+from volant.reconcile.templates import NEEDED, TemplateKeeper
 from volant.reconcile.vm_start import VMStarter
 from volant.store.contract import Store
-from volant.store.records import find_resource
+from volant.store.plugins import find_plugin
 
 KEPT_IN_MEMORY_S = 600.0
 """The memory of a template is held this long after its last use, for the clones that may come."""
@@ -53,7 +55,7 @@ class TemplateDesk:
     async def build_template(
         self, plugin: str, *, project: str = "default", cpu_cores: int | None, memory_mb: int | None
     ) -> Template:
-        found = await find_resource(self._store, Plugin, project, plugin)
+        found = await find_plugin(self._store, project, plugin)
         if found is None or found.deleting:
             raise NotFound(f"there is no plugin named {plugin!r}", hint="volar plugins list shows those installed")
         if found.manifest.agent == "none":
@@ -63,6 +65,8 @@ class TemplateDesk:
         kind: TemplateKind = found.manifest.start.template
         like = self._imagine(found, cpu_cores, memory_mb)
         manifest, machine, media = await self._starter.resolve(like)
+        if not self._driver.capabilities_of(machine) >= NEEDED:
+            raise Unavailable(f"{machine.hypervisor} cannot start clones: it shares no memory between machines")
         key = derive_template_key(machine, media, like.spec, manifest, kind, project=project)
         if self._keeper.store.find(key) is None:
             await self._keeper.make_now(key, lambda: self._builder.build(like, key, kind))
@@ -98,8 +102,16 @@ class TemplateDesk:
     def _imagine(self, plugin: Plugin, cpu_cores: int | None, memory_mb: int | None) -> VM:
         uid = new_uid()
         spec = fill_in(VMSpec(plugin=plugin.name, cpu_cores=cpu_cores, memory_mb=memory_mb), plugin.manifest)
-        meta = Meta(name=f"template-{plugin.name[:50]}", uid=uid, project=plugin.meta.project, created_at=self._at())
-        status = VMStatus(slot=BUILD_SLOT, run_id=new_run_id(), addresses=(bare_card(uid),))
+        meta = Meta(
+            name=f"template-{split_reference(plugin.name)[0][:50]}", uid=uid, project=plugin.meta.project, created_at=self._at()
+        )
+        status = VMStatus(
+            slot=BUILD_SLOT,
+            run_id=new_run_id(),
+            addresses=bare_cards(uid, spec),
+            plugin_uid=plugin.uid,
+            plugin_version=plugin.spec.version,
+        )
         return VM(meta=meta, spec=msgspec.structs.replace(spec, ports=()), status=status)
 
     def _at(self) -> str:

@@ -48,13 +48,23 @@ def derive_template_key(
         "disk_mib": spec.disk_mb if spec.root == "disk" else 0,
         "disks": machine.disks,
         "networks": [network.bus for network in machine.networks],
+        "balloon": machine.balloon,
+        "channel": machine.channel,
         "hypervisor": (machine.hypervisor, machine.hypervisor_version, machine.hypervisor_build),
         "machine_type": machine.machine_type,
         "accelerator": machine.accelerator,
         "cpu_model": machine.cpu_model,
         "cmdline": _round_tsc(machine.kernel_cmdline),
         "cpu": read_cpu() if cpu is None else cpu,
-        "workload": (project, spec.root, spec.restart_policy, manifest.workload, manifest.health_check)
+        "workload": (
+            project,
+            spec.root,
+            spec.restart_policy,
+            manifest.workload,
+            manifest.health_check,
+            manifest.probes,
+            manifest.lifecycle.post_start,
+        )
         if kind == "ready"
         else None,
     }

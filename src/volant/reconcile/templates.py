@@ -111,6 +111,8 @@ class TemplateKeeper:
             return self._go_cold(vm, "its guest has no agent that could be told who it is")
         if not self.is_offered:
             return self._go_cold(vm, f"the driver {self._driver.name} cannot start clones")
+        if not self._driver.capabilities_of(machine) >= NEEDED:
+            return self._go_cold(vm, f"{machine.hypervisor} cannot start clones: it shares no memory between machines")
         for kind in self._kinds(vm, manifest, is_first=is_first):
             choice = await self._choose_kind(vm, machine, manifest, media, kind)
             if choice is not None:

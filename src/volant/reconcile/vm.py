@@ -16,22 +16,26 @@ from volant.core.errors import (
     GuestUnreachable,
     VolantError,
 )
-from volant.core.plugin import Plugin
 from volant.core.published import port_claim_names
 from volant.core.vm import SCHEDULED, VM, EndRecord
+from volant.guest.protocol import Exit
 from volant.hypervisor.driver import Ending
 from volant.node.local import Asleep, LocalNode
 from volant.node.run import Run
+from volant.reconcile.guest_demands import AgentTooOld
+from volant.reconcile.lease import LeaseKeeper
 from volant.reconcile.outcome import After, Again, Done, Outcome
 from volant.reconcile.outside import ask_workload
 from volant.reconcile.recorder import Note, event_operation
 from volant.reconcile.start_gate import StartGate
+from volant.reconcile.versions import forget_versions
 from volant.reconcile.vm_begin import RESTART_BACKOFF, VMBeginner
 from volant.reconcile.vm_decision import (
     Action,
     AskStop,
     Configure,
     Destroy,
+    Discard,
     Install,
     Launch,
     Park,
@@ -50,6 +54,7 @@ from volant.reconcile.vm_decision import (
     wants_run,
 )
 from volant.reconcile.vm_facts import gather_facts
+from volant.reconcile.vm_live import LiveChanges
 from volant.reconcile.vm_look import look_at
 from volant.reconcile.vm_sleep import Sleeper
 from volant.reconcile.vm_start import VMStarter
@@ -57,6 +62,7 @@ from volant.reconcile.vm_status import AGENT_GRACE_S, SETTLED_AFTER_S, Facts, pr
 from volant.reconcile.vm_writer import VMWriter
 from volant.store.cache import Cache
 from volant.store.contract import Delete, Key, Operation, Store
+from volant.store.plugins import find_plugin_of
 from volant.store.records import create_of, find_resource, key_of, update_of
 
 log = structlog.get_logger()
@@ -83,6 +89,7 @@ class VMController:
         starter: VMStarter,
         sleeper: Sleeper,
         gate: StartGate,
+        live: LiveChanges,
         *,
         node_name: str,
     ) -> None:
@@ -93,8 +100,10 @@ class VMController:
         self._starter = starter
         self._sleeper = sleeper
         self._writer = VMWriter(store, cache, clock)
-        self._beginner = VMBeginner(store, clock, starter, sleeper, self._writer, gate)
+        self._beginner = VMBeginner(store, clock, starter, sleeper, self._writer, gate, live)
         self._gate = gate
+        self._live = live
+        self._leases = LeaseKeeper(store, clock, starter.connect)
         self._node_name = node_name
 
     async def reconcile(self, key: Key) -> Outcome:
@@ -110,6 +119,8 @@ class VMController:
         if not isinstance(action, Launch) and not is_starting(vm, seen):
             self._gate.leave(vm.uid)
         if isinstance(action, Rest):
+            if run is not None and self._live.is_due(vm, run) and not self._node.is_in_hand(vm.uid):
+                vm = await self._apply_changes(vm, run)
             return await self._act(vm, run, action, asleep=is_asleep)
         log.debug("vm_step", name=vm.name, step=type(action).__name__)
         with self._node.in_hand(vm.uid):
@@ -135,7 +146,10 @@ class VMController:
                 unfit = self._starter.find_unfit(run)
                 if unfit:
                     return await self._destroy(vm, run, unfit)
-                await self._starter.configure(vm, run)
+                try:
+                    await self._starter.configure(vm, run)
+                except AgentTooOld as error:
+                    return await self._destroy(vm, run, str(error))
                 return await self._rest(vm, run, None)
             case Renew():
                 assert run is not None
@@ -160,6 +174,9 @@ class VMController:
                 return await self._ask_stop(vm, run)
             case Destroy(reason):
                 return await self._destroy(vm, run, reason)
+            case Discard():
+                await self._sleeper.give_up(vm)
+                return await self._record_end(vm, None, Ending(kind="killed", message="what was saved of it was given up"))
             case RecordEnd(ending):
                 return await self._record_end(vm, run, ending)
             case Release():
@@ -233,13 +250,32 @@ class VMController:
         await self._node.destroy(vm.uid)
         return Again()
 
+    async def _apply_changes(self, vm: VM, run: Run) -> VM:
+        with self._node.in_hand(vm.uid):
+            taken = await self._live.apply(vm, run)
+        if not taken:
+            return vm
+        note = Note("Normal", "Configured", "the run has now: " + ", ".join(taken))
+        return await self._writer.save(vm, vm.status, note, force=True)
+
     async def _record_end(self, vm: VM, run: Run | None, ending: Ending) -> Outcome:
         asked = end_was_asked(vm)
         clean, words = _describe_end(ending, run)
+        exit_, gave_up = _find_exit(ending, run)
         await self._node.destroy(vm.uid)
         now = self._clock.now()
         at = format_time(now)
-        end = EndRecord(run_id=vm.status.run_id, kind=ending.kind, message=words, at=at, asked=asked, clean=clean)
+        end = EndRecord(
+            run_id=vm.status.run_id,
+            kind=ending.kind,
+            message=words,
+            at=at,
+            asked=asked,
+            clean=clean,
+            exit_code=exit_.code,
+            exit_signal=exit_.signal,
+            gave_up=gave_up,
+        )
         changes: dict[str, object] = {"last_end": end, "pid": None, "started_at": None, "retry_at": None}
         notes: list[Note] = []
         if asked:
@@ -255,7 +291,8 @@ class VMController:
                 delay = 0.0 if failures == 1 else RESTART_BACKOFF.delay(failures - 1, self._starter.random_source)
                 changes["restarts"] = vm.status.restarts + 1
                 changes["retry_at"] = format_time(now + timedelta(seconds=delay)) if delay else None
-            what = "it is started again" if again else f"its restart policy is {vm.spec.policy}"
+            why_not = "that is as often as it may be" if end.gave_up else f"its restart policy is {vm.spec.policy}"
+            what = "it is started again" if again else why_not
             notes.append(Note("Normal" if clean else "Warning", "Ended", f"{words}; {what}"))
         status = msgspec.structs.replace(vm.status, **changes)
         ended = msgspec.structs.replace(vm, status=status)
@@ -266,9 +303,11 @@ class VMController:
     async def _release(self, vm: VM) -> Outcome:
         await self._node.release(vm.uid)
         await self._starter.release_network(vm)
+        self._live.forget(vm.uid)
+        await forget_versions(self._store, vm)
         operations: list[Operation] = [Delete(key_of(vm), vm.revision)]
         names = [mac_claim_name(address.mac) for address in vm.status.addresses]
-        names += [ip_claim_name(address.network, address.ip) for address in vm.status.addresses]
+        names += [ip_claim_name(address.network, address.ip) for address in vm.status.addresses if address.ip]
         names += port_claim_names(vm)
         if vm.status.slot is not None:
             names.append(slot_claim_name(vm.status.node, vm.status.slot))
@@ -285,13 +324,16 @@ class VMController:
     async def _rest(self, vm: VM, run: Run | None, seconds: float | None, *, asleep: bool = False) -> Outcome:
         if run is not None and not run.instance.machine.has_agent and run.ending is None and not run.paused:
             seconds = await self._ask_workload(vm, run)
+        if run is not None and run.agent.network is not None and run.ending is None:
+            vm = await self._leases.take_in(vm, run.agent.network)
         facts = None if run is None else await self._facts(vm, run)
         status = project_status(vm, facts, self._clock.now(), asleep=asleep)
+        status = self._live.judge(vm, status, run, self._writer.now, asleep=asleep)
         notes: list[Note] = []
         if status.ready and not vm.status.ready:
             start = status.start
             took = f" {start.duration_ms / 1000:.2f} s after it was asked for" if start and start.duration_ms is not None else ""
-            notes.append(Note("Normal", "Ready", f"answers at {vm.status.addresses[0].ip}{took}"))
+            notes.append(Note("Normal", "Ready", f"answers{_describe_place(vm)}{took}"))
         elif vm.status.ready and not status.ready and status.phase in ("Running", "Failed"):
             notes.append(Note("Warning", status.reason or "NotReady", status.message or "no longer ready"))
         elif status.reason != vm.status.reason and status.reason in _TOLD_REASONS:
@@ -309,7 +351,7 @@ class VMController:
 
     async def _ask_workload(self, vm: VM, run: Run) -> float | None:
         """See whether a workload that no agent looks after is well. Returns the seconds until it is to be asked again."""
-        plugin = await find_resource(self._store, Plugin, vm.meta.project, vm.spec.plugin)
+        plugin = await find_plugin_of(self._store, vm)
         if plugin is None:
             return None
         now = self._clock.monotonic()
@@ -320,13 +362,19 @@ class VMController:
         return gather_facts(vm, run, has_health_check=await self._starter.has_health_check(vm))
 
 
+def _describe_place(vm: VM) -> str:
+    return f" at {vm.status.addresses[0].ip}" if vm.status.addresses and vm.status.addresses[0].ip else ""
+
+
 def _is_taken(vm: VM) -> bool:
     """True for a clone that somebody took from a pool and that never ran for them yet."""
     start = vm.status.start
     return start is not None and start.kind == "pool" and start.duration_ms is None
 
 
-_TOLD_REASONS = frozenset({"CrashLoop", "WorkloadFailed", "WorkloadEnded", "Unhealthy", "AgentSilent"})
+_TOLD_REASONS = frozenset(
+    {"CrashLoop", "WorkloadFailed", "WorkloadEnded", "Unhealthy", "LivenessFailed", "StartupFailed", "AgentSilent"}
+)
 
 
 def _describe_end(ending: Ending, run: Run | None) -> tuple[bool, str]:
@@ -341,3 +389,12 @@ def _describe_end(ending: Ending, run: Run | None) -> tuple[bool, str]:
         ended_well = workload is None or workload.exit is None or workload.exit.code == 0
         return ended_well, (workload.message if workload and workload.message else "the workload ended")
     return False, (workload.message if workload and workload.message else "the guest gave up")
+
+
+def _find_exit(ending: Ending, run: Run | None) -> tuple[Exit, bool]:
+    """How the workload ended, when that is why the guest did; and whether it was restarted as often as it may be."""
+    agent = None if run is None else run.agent
+    if ending.kind != "powered_off" or agent is None or agent.stopping is None or agent.workload is None:
+        return Exit(), False
+    has_ended = agent.stopping.reason in ("workload_ended", "restart_limit", "failed")
+    return (agent.workload.exit or Exit()) if has_ended else Exit(), agent.stopping.reason == "restart_limit"

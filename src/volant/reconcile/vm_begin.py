@@ -21,6 +21,7 @@ from volant.reconcile.recorder import Note
 from volant.reconcile.start_gate import StartGate
 from volant.reconcile.vm_decision import end_recorded
 from volant.reconcile.vm_facts import gather_facts
+from volant.reconcile.vm_live import LiveChanges
 from volant.reconcile.vm_sleep import Sleeper, with_suspended
 from volant.reconcile.vm_start import VMStarter
 from volant.reconcile.vm_status import begin_anew, project_status
@@ -46,7 +47,14 @@ class VMBeginner:
     """Every step writes its intent before what it does, and may be repeated."""
 
     def __init__(
-        self, store: Store, clock: Clock, starter: VMStarter, sleeper: Sleeper, writer: VMWriter, gate: StartGate
+        self,
+        store: Store,
+        clock: Clock,
+        starter: VMStarter,
+        sleeper: Sleeper,
+        writer: VMWriter,
+        gate: StartGate,
+        live: LiveChanges,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -54,6 +62,7 @@ class VMBeginner:
         self._sleeper = sleeper
         self._writer = writer
         self._gate = gate
+        self._live = live
 
     async def launch(self, vm: VM) -> Outcome:
         refusal = await self._starter.admission.find_refusal(vm)
@@ -63,6 +72,7 @@ class VMBeginner:
         if not self._gate.enter(vm.uid):
             return await self._wait(vm, "WaitingForTurn", "others are starting")
         try:
+            await self._live.begin(vm)
             started = await self._starter.start(vm)
         except StaleRevision:
             raise
@@ -144,7 +154,7 @@ class VMBeginner:
         start = StartRecord(kind=kind, asked_at=self._writer.now, template=vm.status.template)
         vm = await self._writer.save(vm, msgspec.structs.replace(vm.status, start=start))
         try:
-            run = await self._sleeper.wake(vm)
+            run = await self._sleeper.wake(self._live.as_it_ran(vm))
         except StaleRevision:
             raise
         except Untrusted as error:
@@ -180,6 +190,7 @@ class VMBeginner:
             raise Unavailable(f"its snapshot {vm.spec.snapshot!r} is not there", hint="volar snapshots list")
         vm = await self._begin_run(vm, anew=True)
         template = await self._sleeper.install(vm, snapshot.uid)
+        self._live.install(vm, self._sleeper.path_of(vm))
         assert vm.status.start is not None
         status = msgspec.structs.replace(
             vm.status, snapshot_token=vm.spec.snapshot_token, template=template, suspended=None, started_at=None, pid=None

@@ -101,6 +101,10 @@ class RecordEnd(msgspec.Struct, frozen=True):
     ending: Ending
 
 
+class Discard(msgspec.Struct, frozen=True):
+    """What was saved of it is given up: it was to end at once."""
+
+
 class Release(msgspec.Struct, frozen=True):
     """Nothing runs any more and it is to go: give everything back."""
 
@@ -123,6 +127,7 @@ Action = (
     | Resume
     | AskStop
     | Destroy
+    | Discard
     | RecordEnd
     | Release
     | Rest
@@ -158,6 +163,8 @@ def decide(vm: VM, seen: Seen, now: datetime) -> Action:
 def _decide_asleep(vm: VM, now: datetime) -> Action:
     if vm.deleting:
         return Release()
+    if vm.spec.power == "stopped" and vm.spec.force_stop:
+        return Discard()
     if install_due(vm):
         return Install()
     if vm.spec.power == "suspended" and vm.status.started_token == vm.spec.restart_token:
@@ -180,6 +187,8 @@ def _decide_alive(vm: VM, seen: Seen, now: datetime) -> Action:
     if seen.busy:
         # Whoever has it in hand lets go soon, and has us look again.
         return Rest()
+    if vm.spec.force_stop and end_was_asked(vm):
+        return Destroy("it was to end at once")
     if install_due(vm):
         return Install()
     if not seen.has_agent:
@@ -263,4 +272,4 @@ def ended_for_good(vm: VM) -> bool:
 
 def restarts_after(policy: RestartPolicy, end: EndRecord) -> bool:
     """Whether a run that ended unasked is followed by another."""
-    return policy == "always" or (policy == "on-failure" and not end.clean)
+    return not end.gave_up and (policy == "always" or (policy == "on-failure" and not end.clean))

@@ -16,8 +16,7 @@ from volant.hypervisor.record import read_record
 from volant.node.local import LocalNode
 from volant.node.run import Run
 from volant.node.unit import FORMER, SECRET, copy_secret, forget_identity, read_identity
-from volant.reconcile.vm_start import DISK, VMStarter
-from volant.volume.disk import Disks
+from volant.reconcile.vm_start import VMStarter
 from volant.volume.saved import begin_saved, copy_saved, discard_saved, is_saved, publish_saved, remove_saved, verify_saved
 
 
@@ -30,14 +29,11 @@ class Snapshots(Protocol):
 class Sleeper:
     """The hands that suspend and wake the VMs of this node."""
 
-    def __init__(
-        self, clock: Clock, driver: Driver, node: LocalNode, starter: VMStarter, disks: Disks, snapshots: Snapshots
-    ) -> None:
+    def __init__(self, clock: Clock, driver: Driver, node: LocalNode, starter: VMStarter, snapshots: Snapshots) -> None:
         self._clock = clock
         self._driver = driver
         self._node = node
         self._starter = starter
-        self._disks = disks
         self._snapshots = snapshots
         self._known: set[Uid] = set()
         """Those that were saved since this volantd began, and need not be read to be trusted."""
@@ -92,6 +88,10 @@ class Sleeper:
         await self._starter.go_on(run)
         return run
 
+    def path_of(self, vm: VM) -> Path:
+        """Where what is saved of ``vm`` lies."""
+        return self._node.places.saved(vm.uid)
+
     async def give_up(self, vm: VM) -> None:
         """Remove what was saved; the VM is to be booted instead."""
         await remove_saved(self._node.places.saved(vm.uid))
@@ -120,13 +120,14 @@ class Sleeper:
         await self._node.forget(vm.uid)
         await remove_saved(self._node.places.saved(vm.uid))
         forget_identity(unit)
-        if (source / DISK).exists():
-            await self._disks.copy_disk(source / DISK, self._node.places.disk(vm.uid))
+        manifest = await self._starter.read_manifest(vm)
+        disks = self._starter.parts.own_disks(vm, manifest)
+        await self._starter.parts.install_own(vm, manifest, source)
         saved = read_record(source / SAVED, Saved)
         if saved is None:
             return ""
         copy_secret(source / SECRET, unit.state / FORMER)
-        await copy_saved(source, self._node.places.saved(vm.uid), leave_out={DISK, SECRET})
+        await copy_saved(source, self._node.places.saved(vm.uid), leave_out={SECRET, *(disk.saved for disk in disks)})
         return saved.machine.base
 
 

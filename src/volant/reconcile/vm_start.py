@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import structlog
 
-from volant.core.address import tap_name
+from volant.core.cards import card_taps
 from volant.core.clock import Clock, format_time
-from volant.core.condition import Condition, set_condition
+from volant.core.condition import set_condition
 from volant.core.errors import ChecksumMismatch, HostError, NotFound, Unavailable, VolantError
 from volant.core.ids import Digest, RunId
-from volant.core.manifest import Manifest
-from volant.core.network import Network
+from volant.core.manifest import Limits, Manifest
 from volant.core.plugin import Plugin, wanted_artifacts
+from volant.core.readiness import is_readiness_told
 from volant.core.template import TemplateKind
-from volant.core.vm import NETWORK_READY, VM, VMStatus
+from volant.core.vm import VM, VMSpec, VMStatus
 from volant.guest.document import Document, digest_document, encode_document
 from volant.hypervisor.driver import SAVED, Driver, NotRestorable, Saved
-from volant.hypervisor.machine import BlockDevice, Files, Machine, NetworkDevice
+from volant.hypervisor.machine import Machine
 from volant.hypervisor.record import read_record
 from volant.net.fabric import Fabric
 from volant.node.local import LocalNode
 from volant.node.run import Run
 from volant.node.unit import Identity, forget_identity, read_secret, write_identity
 from volant.reconcile.admission import Admission
-from volant.reconcile.guest_config import DISK_SERIAL, ROOTFS_SERIAL, build_document
+from volant.reconcile.guest_config import ROOTFS_SERIAL, build_document
+from volant.reconcile.guest_demands import check_agent
+from volant.reconcile.guest_network import check_guest_network, describe_network, judge_network
 from volant.reconcile.identity import identity_of
-from volant.reconcile.network import NetworkKeeper, plan_of
+from volant.reconcile.mounts import check_mounts, describe_mounts
+from volant.reconcile.network import NetworkKeeper
 from volant.reconcile.outside import describe_address
+from volant.reconcile.parts import Artifacts, Parts, describe_devices
 from volant.reconcile.templates import Choice, TemplateKeeper, TemplateRecord
 from volant.store.contract import Store
-from volant.store.records import find_resource
+from volant.store.plugins import find_plugin_of
 from volant.volume.disk import Disks
 
 log = structlog.get_logger()
@@ -48,17 +48,6 @@ log = structlog.get_logger()
 ENTROPY_BYTES = 64
 CLONE = "clone"
 """The agent's capability to find its network device by another's address, and to mount a disk that changed since it was seen."""
-
-DISK = "disk.img"
-"""The disk of what was saved with one."""
-
-
-class Artifacts(Protocol):
-    """What a start needs of the artifact store."""
-
-    async def verify(self, digest: Digest) -> None: ...
-
-    def open(self, digest: Digest) -> int: ...
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -93,8 +82,7 @@ class VMStarter:
         self._driver = driver
         self._node = node
         self._templates = templates
-        self._artifacts = artifacts
-        self._disks = disks
+        self.parts = Parts(store, node.places, artifacts, disks, fabric, networks)
         self.fabric = fabric
         self._networks = networks
         self.admission = admission
@@ -111,8 +99,12 @@ class VMStarter:
         asked = self._clock.monotonic()
         manifest, machine, media = await self.resolve(vm)
         # A disk that is there holds what the VM wrote, which no template's workload knows of.
-        is_first = not (self._has_disk(vm, manifest) and self._node.places.disk(vm.uid).exists())
-        choice = await self._templates.choose(vm, machine, manifest, media, is_first=is_first)
+        written = [disk for disk in self.parts.own_disks(vm, manifest) if disk.path.exists()]
+        choice = await self._templates.choose(vm, machine, manifest, media, is_first=not written)
+        if choice.capture and any(disk.wanted is not None for disk in written):
+            # The guest's kernel looks at every disk as it finds it, and this one's are nobody else's business.
+            self._templates.break_promise(choice.key)
+            choice = msgspec.structs.replace(choice, capture=False)
         if choice.how == "wait":
             return Started(choice)
         if choice.how == "template":
@@ -148,7 +140,7 @@ class VMStarter:
             raise NotRestorable(f"the template that it stands on is lost: {error}") from error
         if as_new:
             machine = _with_device_macs(machine, saved)
-        async with self._prepare(vm, machine, manifest, media, boots=False) as files:
+        async with self.parts.prepare(vm, machine, manifest, media, boots=False) as files:
             prepared = self._clock.monotonic()
             run = await self._node.restore(vm.uid, machine, files, saved, base, as_new=as_new)
         run.marks |= {"asked": asked, "prepared": prepared}
@@ -166,7 +158,7 @@ class VMStarter:
         self, vm: VM, machine: Machine, manifest: Manifest, media: dict[str, Digest], *, held: bool, asked: float
     ) -> Run:
         forget_identity(self._node.places.make(vm.uid))
-        async with self._prepare(vm, machine, manifest, media, boots=True) as files:
+        async with self.parts.prepare(vm, machine, manifest, media, boots=True) as files:
             prepared = self._clock.monotonic()
             run = await self._node.launch(vm.uid, machine, files, held=held)
         run.marks |= {"asked": asked, "prepared": prepared}
@@ -180,7 +172,7 @@ class VMStarter:
         """
         plugin, manifest = await self._read_plugin(vm)
         await self.admission.check(plugin)
-        media = wanted_artifacts(manifest)
+        media = with_overrides(wanted_artifacts(manifest), vm.spec)
         machine = await self._driver.resolve(self._describe(vm, manifest, media))
         if vm.spec.isolation == "hardware" and machine.accelerator != "kvm":
             raise Unavailable(
@@ -224,17 +216,20 @@ class VMStarter:
 
     async def build_guest_document(self, vm: VM, run: Run, secret: bytes) -> Document:
         _, manifest = await self._read_plugin(vm)
-        network = await self._read_network(vm)
-        return build_document(
+        networks = await self.parts.read_networks(vm)
+        mounts = describe_mounts(vm, manifest)
+        check_guest_network(vm, run.agent.hello)
+        check_mounts(mounts, run.agent.hello)
+        document = build_document(
             vm,
             manifest,
-            network,
             secret=secret,
             entropy=self._random_bytes(ENTROPY_BYTES),
             unix_ns=int(self._clock.now().timestamp() * 1e9),
-            nameservers=self._nameservers,
-            device_mac=next((nic.device_mac for nic in run.instance.machine.networks), ""),
+            network=describe_network(vm, networks, run.instance.machine, self._nameservers),
         )
+        check_agent(document, run.agent.hello)
+        return msgspec.structs.replace(document, mounts=mounts) if mounts else document
 
     def _remember(self, vm: VM, run: Run, content: bytes) -> None:
         run.identity = Identity(document=digest_document(content), of=identity_of(vm))
@@ -249,10 +244,10 @@ class VMStarter:
         machine = _with_device_macs(msgspec.structs.replace(machine, base=choice.key), choice.path)
         unit = self._node.places.make(vm.uid)
         forget_identity(unit)
-        if choice.kind == "ready" and self._has_disk(vm, manifest):
-            # Its file system is mounted in the template already, so that the disk must be the template's.
-            await self._disks.copy_disk(choice.path / DISK, self._node.places.disk(vm.uid))
-        async with self._prepare(vm, machine, manifest, media, boots=False) as files:
+        if choice.kind == "ready":
+            # Their file systems are mounted in the template already, so that the disks must be the template's.
+            await self.parts.install_own(vm, manifest, choice.path)
+        async with self.parts.prepare(vm, machine, manifest, media, boots=False) as files:
             prepared = self._clock.monotonic()
             run = await self._node.restore(vm.uid, machine, files, choice.path, as_new=True)
         run.marks |= {"asked": asked, "prepared": prepared}
@@ -262,45 +257,6 @@ class VMStarter:
             # It stands there, paused; whoever looks at it next resumes it.
             log.warning("not_resumed", name=vm.name, error=str(error))
         return run
-
-    @asynccontextmanager
-    async def _prepare(
-        self, vm: VM, machine: Machine, manifest: Manifest, media: dict[str, Digest], *, boots: bool
-    ) -> AsyncIterator[Files]:
-        """Everything that a run needs, made ready and open until the context is left."""
-        network = await self._read_network(vm)
-        self._node.places.make(vm.uid)
-        has_disk = self._has_disk(vm, manifest)
-        wanted = media if boots else {role: digest for role, digest in media.items() if role == "rootfs"}
-        try:
-            async with asyncio.TaskGroup() as group:
-                for digest in wanted.values():
-                    group.create_task(self._artifacts.verify(digest))
-                if has_disk:
-                    assert vm.spec.disk_mb is not None
-                    group.create_task(self._disks.ensure_disk(self._node.places.disk(vm.uid), vm.spec.disk_mb))
-                group.create_task(self._networks.ensure_port(vm))
-        except ExceptionGroup as group_of_errors:
-            # The first of them is what somebody can act on; the others were cancelled or fail alike.
-            raise _first_of(group_of_errors) from group_of_errors
-        plan = plan_of(network)
-        with ExitStack() as opened:
-
-            def keep(descriptor: int) -> int:
-                opened.callback(os.close, descriptor)
-                return descriptor
-
-            disks = {}
-            if manifest.rootfs is not None:
-                disks[ROOTFS_SERIAL] = keep(self._artifacts.open(media["rootfs"]))
-            if has_disk:
-                disks[DISK_SERIAL] = keep(await self._disks.open_disk(self._node.places.disk(vm.uid)))
-            yield Files(
-                kernel=keep(self._artifacts.open(machine.kernel)) if boots else -1,
-                initramfs=keep(self._artifacts.open(machine.initramfs)) if boots else -1,
-                disks=disks,
-                taps={nic.tap: keep(await self.fabric.open_tap(nic.tap, plan.bridge)) for nic in machine.networks},
-            )
 
     async def connect(self, vm: VM) -> None:
         """Let the card of a VM that runs already speak with its addresses."""
@@ -312,62 +268,57 @@ class VMStarter:
 
     async def release_network(self, vm: VM) -> None:
         """Take down what a dead VM process may have left of its taps."""
-        for _ in vm.status.addresses:
-            await self.fabric.remove_tap(tap_name(vm.uid))
+        for tap in card_taps(vm):
+            await self.fabric.remove_tap(tap)
 
     def network_condition(self, vm: VM, now: datetime) -> VMStatus:
         """``vm.status`` with NetworkReady said."""
-        address = vm.status.addresses[0]
-        condition = Condition(
-            type=NETWORK_READY, status="True", reason="Connected", message=f"{address.ip} on network {address.network}"
-        )
+        condition = judge_network(vm)
         return msgspec.structs.replace(vm.status, conditions=set_condition(vm.status.conditions, condition, format_time(now)))
+
+    async def read_manifest(self, vm: VM) -> Manifest:
+        """Raises Unavailable when its plugin is gone."""
+        return (await self._read_plugin(vm))[1]
 
     async def has_health_check(self, vm: VM) -> bool:
         _, manifest = await self._read_plugin(vm)
-        return manifest.health_check is not None
+        return is_readiness_told(manifest)
 
     def _describe(self, vm: VM, manifest: Manifest, digests: dict[str, Digest]) -> Machine:
         assert vm.status.slot is not None and vm.spec.cpu_cores is not None and vm.spec.memory_mb is not None
-        disks: list[BlockDevice] = []
         words: list[str] = []
+        disks, networks = describe_devices(vm, manifest, digests.get("rootfs"), self._hypervisor_of(vm))
         if manifest.rootfs is not None:
-            disks.append(BlockDevice(serial=ROOTFS_SERIAL, bus=0, readonly=True, content=digests["rootfs"]))
             words += [f"volant.rootfs_device={ROOTFS_SERIAL}", f"volant.rootfs_fstype={manifest.rootfs.filesystem}"]
         if manifest.agent == "none":
             words += describe_address(vm, self._nameservers)
-        if self._has_disk(vm, manifest):
-            disks.append(BlockDevice(serial=DISK_SERIAL, bus=1, readonly=False))
+        if vm.spec.kernel_cmdline:
+            words.append(vm.spec.kernel_cmdline)
         return Machine(
             uid=vm.uid,
             run_id=RunId(vm.status.run_id),
             name=vm.name,
             slot=vm.status.slot,
-            hypervisor=self._driver.name,
+            hypervisor=vm.spec.hypervisor,
             cpu_cores=vm.spec.cpu_cores,
             memory_mib=vm.spec.memory_mb,
+            limits=vm.spec.limits or Limits(),
             kernel=digests["kernel"],
             initramfs=digests["boot_initramfs"] if manifest.rootfs is not None else digests["initramfs"],
             kernel_cmdline=" ".join(words),
             has_agent=manifest.agent != "none",
-            disks=tuple(disks),
-            networks=tuple(NetworkDevice(mac=address.mac, tap=tap_name(vm.uid), bus=2) for address in vm.status.addresses[:1]),
+            disks=disks,
+            networks=networks,
         )
 
-    def _has_disk(self, vm: VM, manifest: Manifest) -> bool:
-        return manifest.rootfs is not None and vm.spec.root == "disk"
+    def _hypervisor_of(self, vm: VM) -> str:
+        return self._driver.name if vm.spec.hypervisor == "auto" else vm.spec.hypervisor
 
     async def _read_plugin(self, vm: VM) -> tuple[Plugin, Manifest]:
-        plugin = await find_resource(self._store, Plugin, vm.meta.project, vm.spec.plugin)
+        plugin = await find_plugin_of(self._store, vm)
         if plugin is None:
             raise Unavailable(f"its plugin {vm.spec.plugin!r} is not installed", hint="install it again, or delete the VM")
         return plugin, plugin.manifest
-
-    async def _read_network(self, vm: VM) -> Network:
-        network = await find_resource(self._store, Network, vm.meta.project, vm.spec.network)
-        if network is None:
-            raise Unavailable(f"its network {vm.spec.network!r} is gone")
-        return network
 
 
 def _with_device_macs(machine: Machine, saved: Path) -> Machine:
@@ -392,8 +343,11 @@ def _read_saved(saved: Path) -> Saved:
     return record
 
 
-def _first_of(group: ExceptionGroup[Exception]) -> Exception:
-    error: Exception = group
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def with_overrides(media: dict[str, Digest], spec: VMSpec) -> dict[str, Digest]:
+    """``media`` by role, with what ``spec`` boots instead of its plugin's kernel and initramfs."""
+    chosen = dict(media)
+    if spec.kernel is not None:
+        chosen["kernel"] = spec.kernel
+    if spec.initramfs is not None:
+        chosen["boot_initramfs" if "boot_initramfs" in media else "initramfs"] = spec.initramfs
+    return chosen

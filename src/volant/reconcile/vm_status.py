@@ -196,7 +196,8 @@ def _project_idle(vm: VM, now: datetime) -> VMStatus:
         phase, reason, message = "Stopped", "Stopped", "it was asked to stop" if end is not None else "it was created stopped"
     elif end is not None and ended_for_good(vm):
         phase = "Stopped" if end.clean else "Failed"
-        reason, message = "Ended", f"{end.message}; its restart policy is {vm.spec.policy}"
+        why = "that is as often as it may be" if end.gave_up else f"its restart policy is {vm.spec.policy}"
+        reason, message = "RestartLimit" if end.gave_up else "Ended", f"{end.message}; {why}"
     elif status.reason == "StartFailed":
         phase, reason, message = "Failed", status.reason, status.message
     elif end is not None and not end.asked and end_recorded(vm):
@@ -259,7 +260,7 @@ def _judge_ready(facts: Facts, *, was_ready: bool) -> tuple[bool, str, str]:
             return False, "WorkloadFailed", workload.message or "the workload cannot be started"
         case "backoff":
             reason = "CrashLoop" if workload.restarts >= CRASH_LOOP_RESTARTS else "WorkloadEnded"
-            return False, reason, workload.message or "the workload ended and is started again"
+            return False, reason, f"{workload.message or 'the workload ended'}; it is started again"
         case "exited":
             return False, "WorkloadEnded", workload.message or "the workload ended"
         case "stopping":
@@ -270,11 +271,19 @@ def _judge_ready(facts: Facts, *, was_ready: bool) -> tuple[bool, str, str]:
 
 def _judge_health(facts: Facts) -> tuple[bool, str, str]:
     said = f": {facts.health_message}" if facts.health_message else ""
+    workload = facts.workload
     if facts.health == "healthy":
         return True, "Ready", ""
     if facts.health == "unhealthy":
+        if workload is not None and workload.live is False:
+            return False, "LivenessFailed", f"{facts.health_message}; it is ended, to be started again"
+        if workload is not None and workload.started is False:
+            return False, "StartupFailed", f"{facts.health_message}; it is ended"
         return False, "Unhealthy", f"the workload fails its health check{said}"
-    return False, "WaitingForHealth", f"the workload has not passed its health check yet{said}"
+    before = f"; before that {workload.last_end}" if workload is not None and workload.last_end else ""
+    if workload is not None and workload.started is False:
+        return False, "WaitingForStartup", f"the workload has not started up yet{said}{before}"
+    return False, "WaitingForHealth", f"the workload has not passed its health check yet{said}{before}"
 
 
 def _judge_outside(facts: Facts, *, was_ready: bool) -> tuple[bool, str, str]:
@@ -298,7 +307,10 @@ def begin_anew(status: VMStatus, now: str) -> VMStatus:
 
 def in_order(conditions: Conditions) -> Conditions:
     """``conditions`` in the order in which a start goes through them."""
-    return tuple(sorted(conditions, key=lambda condition: CONDITION_TYPES.index(condition.type)))
+    return tuple(sorted(conditions, key=lambda condition: _PLACES.get(condition.type, len(_PLACES))))
+
+
+_PLACES = {type_: place for place, type_ in enumerate(CONDITION_TYPES)}
 
 
 def _set(conditions: Conditions, at: str, type_: str, truth: bool, reason: str, message: str) -> Conditions:

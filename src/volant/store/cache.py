@@ -83,6 +83,10 @@ class Cache:
         """The newest revision that the cache has seen."""
         return self._seen
 
+    def holds(self, kind: str) -> bool:
+        """Whether ``kind`` is among those that are kept, and was listed."""
+        return kind in self._records and self._synced.is_set()
+
     def get(self, key: Key) -> Stored | None:
         return self._records[key.kind].get(key.project, {}).get(key)
 

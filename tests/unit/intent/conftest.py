@@ -10,7 +10,17 @@ from volant.artifact.trust import Trust
 from volant.core.network import NetworkSpec
 from volant.core.node import NodeStatus
 from volant.core.simulated_clock import SimulatedClock
-from volant.intent import EventIntent, Intents, PluginIntent, PoolIntent, SnapshotIntent, SystemIntent, VMIntent
+from volant.intent import (
+    ConfigurationIntent,
+    EventIntent,
+    Intents,
+    NetworkIntent,
+    PluginIntent,
+    PoolIntent,
+    SnapshotIntent,
+    SystemIntent,
+    VMIntent,
+)
 from volant.intent.bootstrap import ensure_default_network, register_node
 from volant.store.contract import Store
 from volant.store.sqlite import open_store
@@ -70,4 +80,6 @@ async def intents(store: Store, trust: Trust) -> Intents:
         system=SystemIntent(store, vms, plugins),
         snapshots=SnapshotIntent(store, clock, vms),
         pools=PoolIntent(store),
+        configuration=ConfigurationIntent(clock, vms),
+        networks=NetworkIntent(store, clock),
     )

@@ -88,7 +88,9 @@ class World:
 
     async def add_network(self) -> None:
         network = Network(
-            meta=Meta(name="default", uid=Uid("0" * 32)), spec=NetworkSpec(subnet="10.9.0.0/24"), status=NetworkStatus()
+            meta=Meta(name="default", uid=Uid("0" * 32)),
+            spec=NetworkSpec(subnet="10.9.0.0/24", bridge="vbr0"),
+            status=NetworkStatus(),
         )
         await self.see(await self.store.transact([create_of(network)]))
 

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volant.core.errors import HostError
-from volant.core.manifest import HealthCheck, Manifest, Media, Workload
+from volant.core.manifest import HealthCheck, Manifest, Media, Probe, Workload
 from volant.net.simulated import SimulatedFabric
 from volant.node.run import HostHealth
 from volant.reconcile.outside import AGAIN_WHILE_STARTING_S, TIMEOUT_MAX_S, ask_workload, describe_address, judge_answer
 
 from .port_world import make_vm
 
+PROBE = Probe(interval_ms=2000, timeout_ms=300, failure_threshold=3)
 CHECK = HealthCheck(endpoint="/ready now", interval_ms=2000, timeout_ms=300, unhealthy_threshold=3)
 NOW = 100.0
 
@@ -123,17 +124,17 @@ def test_it_is_unhealthy_after_as_many_failures_as_its_check_allows() -> None:
     health = HostHealth("healthy")
     states = []
     for _ in range(4):
-        health = judge_answer(health, "no answer", CHECK, NOW)
+        health = judge_answer(health, "no answer", PROBE, NOW)
         states.append(health.state)
     assert states == ["healthy", "healthy", "unhealthy", "unhealthy"]
-    assert judge_answer(health, "", CHECK, NOW) == HostHealth("healthy", "", 0, NOW + 2)
+    assert judge_answer(health, "", PROBE, NOW) == HostHealth("healthy", "", 0, NOW + 2)
 
 
 @given(st.lists(st.sampled_from(["", "fault"]), max_size=12))
 def test_one_that_never_answered_well_is_never_called_unhealthy(faults: list[str]) -> None:
     health = HostHealth()
     for place, fault in enumerate(faults):
-        health = judge_answer(health, fault, CHECK, NOW)
+        health = judge_answer(health, fault, PROBE, NOW)
         assert (health.state == "unknown") == ("" not in faults[: place + 1])
         assert health.due_at > NOW
 

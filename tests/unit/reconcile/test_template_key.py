@@ -113,3 +113,17 @@ def test_one_that_is_ready_belongs_to_its_project_and_workload() -> None:
 
 def test_the_processor_is_the_same_from_call_to_call() -> None:
     assert read_cpu() == read_cpu() != ""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"probes": {"readiness": {"tcp": {"port": 80}}}},
+        {"lifecycle": {"post_start": {"exec": ["/bin/warm"]}}},
+        {"workload": {"type": "exec", "entrypoint": ["/bin/true"], "ulimits": {"nofile": {"soft": 1, "hard": 1}}}},
+    ],
+)
+def test_what_a_ready_workload_went_through_is_part_of_its_template(changes: dict[str, Any]) -> None:
+    other = make_manifest(**changes)
+    assert derive(kind="ready", manifest=other) != derive(kind="ready")
+    assert derive(kind="booted", manifest=other) == derive(kind="booted")

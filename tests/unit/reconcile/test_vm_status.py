@@ -10,7 +10,8 @@ from volant.core.clock import format_time
 from volant.core.condition import find_condition, is_true
 from volant.core.ids import Uid
 from volant.core.resource import Meta
-from volant.core.vm import AGENT_CONNECTED, BOOTED, READY, VM, StartRecord, VMSpec, VMStatus, WorkloadStatus
+from volant.core.vm import AGENT_CONNECTED, BOOTED, READY, VM, EndRecord, StartRecord, VMSpec, VMStatus, WorkloadStatus
+from volant.reconcile.vm_decision import ended_for_good
 from volant.reconcile.vm_status import AGENT_GRACE_S, CRASH_LOOP_RESTARTS, SETTLED_AFTER_S, Facts, project_status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -144,7 +145,11 @@ def test_a_workload_that_never_ran_is_told_of_though_nobody_asked_how_it_is() ->
     vm = msgspec.structs.replace(make_vm(), status=hello)
     gone = WorkloadStatus(state="backoff", restarts=CRASH_LOOP_RESTARTS, message="no such program: /bin/x")
     status = project_status(vm, good(workload=gone, health=None), NOW)
-    assert (status.phase, status.reason, status.message) == ("Failed", "CrashLoop", "no such program: /bin/x")
+    assert (status.phase, status.reason, status.message) == (
+        "Failed",
+        "CrashLoop",
+        "no such program: /bin/x; it is started again",
+    )
 
 
 def outside(**more: Any) -> Facts:
@@ -174,3 +179,30 @@ def test_the_host_asks_after_the_health_of_one_without_an_agent(health: str, rea
     status = project_status(make_vm(), outside(has_health_check=True, health=health, health_message="refused"), NOW)
     assert (status.phase, status.ready, status.reason) == ("Running", ready, reason)
     assert ready or status.message.endswith(": refused")
+
+
+def test_the_probes_are_told_apart() -> None:
+    before = "the liveness probe failed 3 times: no answer"
+    told = WorkloadStatus(state="running", pid=7, started=False, live=True, last_end=before)
+    waiting = project_status(make_vm(), good(workload=told, health="unknown", health_message="its post_start hook runs"), NOW)
+    assert (waiting.phase, waiting.reason) == ("Running", "WaitingForStartup")
+    assert waiting.message.endswith(": its post_start hook runs; before that the liveness probe failed 3 times: no answer")
+    why = "the liveness probe failed 3 times: Connection refused"
+    dead = msgspec.structs.replace(told, started=True, live=False)
+    dying = project_status(ready_vm(), good(workload=dead, health="unhealthy", health_message=why), NOW)
+    assert (dying.ready, dying.reason, dying.message) == (False, "LivenessFailed", f"{why}; it is ended, to be started again")
+    late = project_status(make_vm(), good(workload=told, health="unhealthy", health_message="the startup probe failed"), NOW)
+    assert late.reason == "StartupFailed"
+    unready = msgspec.structs.replace(told, started=True)
+    unwell = project_status(ready_vm(), good(workload=unready, health="unhealthy", health_message="HTTP 500"), NOW)
+    assert (unwell.reason, unwell.message) == ("Unhealthy", "the workload fails its health check: HTTP 500")
+
+
+def test_a_workload_that_was_restarted_often_enough_is_left_at_that() -> None:
+    end = EndRecord(run_id="r1", kind="powered_off", message="exited with code 3", at=format_time(NOW), gave_up=True, exit_code=3)
+    vm = make_vm(last_end=end)
+    assert ended_for_good(vm), "though its policy is always"
+    status = project_status(vm, None, NOW)
+    assert (status.phase, status.reason) == ("Failed", "RestartLimit")
+    asked = msgspec.structs.replace(vm, spec=msgspec.structs.replace(vm.spec, restart_token=1))
+    assert not ended_for_good(asked), "somebody asks for another run"

@@ -1,0 +1,92 @@
+"""What cannot be right about a VM, whatever else there is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from volant.core.boot_files import HEAD_BYTES, tell_boot_file
+from volant.core.errors import InvalidInput, StaleRevision, WrongState
+from volant.core.ids import Digest, check_digest
+from volant.core.snapshot import Snapshot
+from volant.core.trust import Policy
+from volant.core.vm import VM, VMSpec
+
+ENV_MAX_BYTES = 32 * 1024
+LABELS_MAX_BYTES = 16 * 1024
+
+PLUGIN_HINT = "volar plugins list shows those installed"
+
+
+class BootFiles(Protocol):
+    """What a check needs of the artifact store."""
+
+    async def read_head(self, digest: Digest, size: int) -> bytes | None:
+        """The first ``size`` bytes of an artifact; None when it is not stored."""
+        ...
+
+
+def check_without_agent(spec: VMSpec) -> None:
+    for field, is_given in (("env", spec.env), ("auto_suspend_s", spec.auto_suspend_s), ("snapshot", spec.snapshot)):
+        if is_given:
+            raise InvalidInput(
+                f"{field} needs an agent in the guest, and this plugin's has none", field=field, hint="leave it out"
+            )
+
+
+def check_power(spec: VMSpec) -> None:
+    if spec.power not in ("running", "stopped"):
+        raise InvalidInput(f"a VM cannot be created {spec.power}", field="power", hint="create it running, or stopped")
+    if spec.force_stop:
+        raise InvalidInput("what does not run cannot be stopped", field="force_stop", hint="leave it out")
+
+
+def check_usable(snapshot: Snapshot | None, name: str) -> None:
+    if snapshot is None or snapshot.deleting:
+        raise InvalidInput(f"there is no snapshot named {name[:80]!r}", field="snapshot", hint="volar snapshots list")
+    if snapshot.status.phase != "Ready":
+        raise WrongState(f"the snapshot {name!r} is {snapshot.status.phase.lower()}: {snapshot.status.message}".rstrip(": "))
+
+
+def check_generation(vm: VM, expected: int | None) -> None:
+    if expected is not None and vm.meta.generation != expected:
+        raise StaleRevision(
+            f"the VM {vm.name!r} is at generation {vm.meta.generation}, not {expected}", hint="read it again, then decide"
+        )
+
+
+def check_env(env: dict[str, str]) -> None:
+    if sum(len(name) + len(value) for name, value in env.items()) > ENV_MAX_BYTES:
+        raise InvalidInput(f"the environment is larger than {ENV_MAX_BYTES} bytes", field="env")
+    for name, value in env.items():
+        if not name or "=" in name or "\x00" in name + value:
+            raise InvalidInput(f"{name[:40]!r} cannot be an environment variable", field="env")
+
+
+def check_labels(labels: dict[str, str]) -> None:
+    if sum(len(name) + len(value) for name, value in labels.items()) > LABELS_MAX_BYTES:
+        raise InvalidInput(f"the labels are larger than {LABELS_MAX_BYTES} bytes", field="labels")
+    if any(not name for name in labels):
+        raise InvalidInput("a label needs a name", field="labels")
+
+
+async def check_boot_files(spec: VMSpec, files: BootFiles | None, policy: Policy) -> None:
+    """``kernel`` and ``initramfs`` of a spec are stored, and are what they are said to be.
+
+    Raises:
+        InvalidInput: one is not. WrongState: the trust policy wants everything vouched for, and nobody vouches for these.
+    """
+    for field, kind in (("kernel", "kernel"), ("initramfs", "initramfs")):
+        given = getattr(spec, field)
+        if given is None:
+            continue
+        digest = check_digest(given, field)
+        if policy == "enforce":
+            raise WrongState(
+                f"{field} of its own is not for a host that starts only what is signed",
+                hint="boot what the plugin brings, or build a plugin with this file and sign it",
+            )
+        head = None if files is None else await files.read_head(digest, HEAD_BYTES)
+        if head is None:
+            raise InvalidInput(f"there is no artifact {digest}", field=field, hint=f"volar vms create --{field} FILE uploads it")
+        if tell_boot_file(head) != kind:
+            raise InvalidInput(f"the artifact {digest} is no {kind}", field=field)
