@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import tomllib
@@ -13,6 +14,7 @@ import msgspec
 
 from volant.core.errors import InvalidInput
 from volant.core.ids import check_name
+from volant.core.kernel_words import DEFAULT_ALLOW
 from volant.core.trust import Policy
 
 DEFAULT_FILE = Path("/etc/volant/volant.toml")
@@ -29,11 +31,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Sockets; may be lost with a reboot."""
     listen: str = ""
     """Where the API answers: ``unix:PATH``. Empty means ``volantd.sock`` in the runtime directory."""
+    listen_tcp: str = ""
+    """A loopback address and a port where the API answers as well, to who has the token: ``127.0.0.1:7777``. Empty is nowhere."""
     network_namespace: str = HOST_NAMESPACE
     """The network namespace that holds the bridge and the taps: a name that ``ip netns`` knows, or ``host``."""
     node: str = ""
     """This host's name in the registry; empty means its host name."""
-    hypervisor: Literal["qemu", "simulated"] = "qemu"
+    hypervisor: Literal["auto", "qemu", "cloud-hypervisor", "simulated"] = "auto"
+    """What VMs run under that do not ask for one. ``auto``: Cloud Hypervisor where it is installed and KVM works, else QEMU."""
+    cloud_hypervisor_binary: str = ""
+    """Where Cloud Hypervisor lies; empty looks for it in the PATH."""
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
     """``auto`` proves KVM by a boot and falls back to emulation."""
     subnet: str = "192.168.127.0/24"
@@ -46,6 +53,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The directory of the trusted keys: ``PUBLISHER.pub``, or ``PUBLISHER/*.pub``. Read at every decision."""
     registries: str = ""
     """A file that says by which ways registries are reached, as fledge's: mirrors, and hosts without TLS. Empty is no file."""
+    plugin_download_allow: str = ""
+    """From where plugins may be fetched beside the internet: ``private``, ``loopback``, hosts, networks; apart by spaces. Hosts
+    that the file of registries names are allowed. Link-local addresses never are."""
+    cgroup: str = ""
+    """Where VMs' control groups are made, as a path in each hierarchy. Empty is what the service manager delegated to volantd,
+    else the top; ``none`` makes no groups, and nothing limits what VMs take of the host."""
+    kernel_cmdline_allow: str = " ".join(DEFAULT_ALLOW)
+    """Words that a VM may add to its kernel's command line; one that ends in ``=`` or ``.`` allows whatever begins so."""
     stop_vms_on_exit: bool = False
     """End all VMs in an orderly way when volantd ends; otherwise they go on without it."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -56,6 +71,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def socket_path(self) -> Path:
         """The API's UNIX socket. Raises InvalidInput when ``listen`` is something else."""
         return listen_path(self.listen) if self.listen else Path(self.runtime_dir) / "volantd.sock"
+
+    @property
+    def tcp_address(self) -> tuple[str, int] | None:
+        """Host and port of ``listen_tcp``. Raises InvalidInput when that is no loopback address."""
+        return read_loopback(self.listen_tcp) if self.listen_tcp else None
 
     @property
     def node_name(self) -> str:
@@ -73,6 +93,23 @@ def listen_path(listen: str) -> Path:
     if scheme != "unix" or not path:
         raise InvalidInput(f"cannot listen on {listen!r}", field="listen", hint="write unix:/run/volant/volantd.sock")
     return Path(path).absolute()
+
+
+def read_loopback(text: str) -> tuple[str, int]:
+    """``(host, port)`` of ``127.0.0.1:7777`` or ``[::1]:7777``. Raises InvalidInput for anything that others can reach."""
+    host, _, port = text.removeprefix("tcp://").rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        is_loopback = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback or not port.isdecimal() or int(port) > 65535:
+        raise InvalidInput(
+            f"cannot listen on {text[:80]!r}: without TLS only this host may connect",
+            field="listen_tcp",
+            hint="write 127.0.0.1:7777; from elsewhere use an SSH tunnel",
+        )
+    return "127.0.0.1" if host == "localhost" else host, int(port)
 
 
 def load_config(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path | None = None) -> Config:
@@ -100,7 +137,9 @@ def _check(config: Config) -> Config:
     """``config`` with every path absolute, as seen from where volantd was started."""
     if config.node:
         check_name(config.node, "node")
-    _ = config.socket_path
+    _ = config.socket_path, config.tcp_address
+    if config.cgroup and ".." in config.cgroup.split("/"):
+        raise InvalidInput(f"{config.cgroup!r} is no control group", field="cgroup", hint="write a path, or none")
     named = ("data_dir", "runtime_dir", "trust_keys", *(("registries",) if config.registries else ()))
     places = {name: str(Path(getattr(config, name)).absolute()) for name in named}
     return msgspec.structs.replace(config, **places)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import platform
 import signal
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +16,45 @@ import structlog
 
 from volant import __version__
 from volant.api.app import build_app
-from volant.api.listen import bind_socket
+from volant.api.listen import bind_loopback, bind_socket, format_address
 from volant.api.server import serve
 from volant.artifact.plugin_fetch import PluginFetch
-from volant.artifact.registry.settings import RegistrySettings, read_registry_settings
+from volant.artifact.registry.allowance import read_allowance
+from volant.artifact.registry.settings import RegistrySettings, limit_to, read_registry_settings
 from volant.artifact.trust import Trust
+from volant.auth.token import TokenFile
 from volant.config import Config
 from volant.core.clock import Clock, HostClock
 from volant.core.errors import HostError, VolantError
+from volant.core.hardware import read_architecture, read_cpu_features
 from volant.core.ids import Uid
 from volant.core.network import Network, NetworkSpec
 from volant.core.node import NodeStatus
 from volant.core.plugin import Plugin
+from volant.core.plugin_versions import plugin_names
 from volant.core.resource import from_stored
+from volant.core.types import prepare_all_types
 from volant.core.vm import VM
 from volant.host import Hands, build_hands, check_hands, check_host, check_kernels, check_trust, open_hands
-from volant.intent import EventIntent, Intents, PluginIntent, PoolIntent, SnapshotIntent, SystemIntent, VMIntent
-from volant.intent.bootstrap import ensure_default_network, register_node
+from volant.intent import (
+    ConfigurationIntent,
+    EventIntent,
+    Intents,
+    NetworkIntent,
+    PluginIntent,
+    PoolIntent,
+    SnapshotIntent,
+    SystemIntent,
+    VMIntent,
+)
+from volant.intent.bootstrap import ensure_default_network, note_plugin_versions, register_node
+from volant.intent.kept_answers import KeptAnswers, MarkingStore
+from volant.node.boot_files import BootFileReader
 from volant.node.door import Check
 from volant.node.host import count_cores, count_memory_mib, raise_file_limit, read_boot_id, read_nameservers
 from volant.node.local import LocalNode
 from volant.node.lock import lock_directory
+from volant.observe.notify import notify_manager
 from volant.reconcile.admission import Admission
 from volant.reconcile.engine import Engine
 from volant.reconcile.exit import stop_all
@@ -50,6 +70,7 @@ from volant.reconcile.template_build import TemplateBuilder
 from volant.reconcile.template_desk import TemplateDesk
 from volant.reconcile.templates import TemplateKeeper
 from volant.reconcile.vm import VMController
+from volant.reconcile.vm_live import LiveChanges
 from volant.reconcile.vm_sleep import Sleeper
 from volant.reconcile.vm_start import VMStarter
 from volant.store.cache import Cache
@@ -78,6 +99,7 @@ class ControlPlane:
         self.cache = Cache(store, CACHED_KINDS, clock)
         self.cache.add_index("uid", lambda stored: [stored.data["meta"]["uid"]])
         self.cache.add_index(BY_PLUGIN, index_plugin)
+        self._allowance = read_allowance(config.plugin_download_allow)
         trust = Trust(config.trust_policy, Path(config.trust_keys))
         self.node = LocalNode(
             driver=hands.driver,
@@ -88,7 +110,7 @@ class ControlPlane:
             check_host=self._check_host,
             client=f"volantd/{__version__}",
         )
-        self.ports = PortKeeper(store, self.cache, clock, hands.fabric, self._look_at_networks)
+        self.ports = PortKeeper(store, self.cache, clock, hands.fabric, self._look_at_networks, self.node.open_port)
         self.idle = IdleWatch(store, self.cache, clock, hands.fabric, self.ports.last_active)
         keeper = NetworkKeeper(self.cache, hands.fabric, self.ports.has_port)
         self.templates = TemplateKeeper(hands.templates, hands.driver, clock, self._look_at_waiting)
@@ -105,11 +127,12 @@ class ControlPlane:
             admission=Admission(store, trust),
             nameservers=read_nameservers(),
         )
-        self.builder = TemplateBuilder(self.templates, self.starter, self.node, hands.disks, clock)
+        self.builder = TemplateBuilder(self.templates, self.starter, self.node, clock)
         self.templates.build = self.builder.build
         self.desk = TemplateDesk(store, clock, hands.driver, self.templates, self.builder, self.starter)
         self.node.open_templates(self.desk)
-        sleeper = Sleeper(clock, hands.driver, self.node, self.starter, hands.disks, hands.snapshots)
+        sleeper = Sleeper(clock, hands.driver, self.node, self.starter, hands.snapshots)
+        self.live = LiveChanges(hands.places, self.starter, self.node.apply_limits)
         self.vms = Engine(
             VMController(
                 store,
@@ -119,6 +142,7 @@ class ControlPlane:
                 self.starter,
                 sleeper,
                 StartGate(clock, max(MIN_STARTING, STARTING_A_CORE * count_cores()), self._look_at),
+                self.live,
                 node_name=config.node_name,
             ),
             self.cache,
@@ -131,7 +155,6 @@ class ControlPlane:
                 clock,
                 self.node,
                 self.starter,
-                hands.disks,
                 hands.snapshots,
                 node_name=config.node_name,
             ),
@@ -153,17 +176,28 @@ class ControlPlane:
             tend_templates=lambda: self.desk.tend(config.template_disk_mb * 1024 * 1024),
             spare=lambda: self.builder.active,
         )
-        vm_intent = VMIntent(store, clock)
+        marking = MarkingStore(store)
+        vm_intent = VMIntent(
+            marking,
+            clock,
+            cache=self.cache,
+            files=BootFileReader(hands.artifacts),
+            policy=config.trust_policy,
+            cmdline_allow=tuple(config.kernel_cmdline_allow.split()),
+        )
         plugin_intent = PluginIntent(
-            store, clock, self.node.artifact_size, trust, PluginFetch(hands.artifacts, self._load_registries)
+            marking, clock, self.node.artifact_size, trust, PluginFetch(hands.artifacts, self._load_registries)
         )
         self.intents = Intents(
             vms=vm_intent,
             plugins=plugin_intent,
-            events=EventIntent(store),
-            system=SystemIntent(store, vm_intent, plugin_intent),
-            snapshots=SnapshotIntent(store, clock, vm_intent),
-            pools=PoolIntent(store),
+            events=EventIntent(marking),
+            system=SystemIntent(marking, vm_intent, plugin_intent),
+            snapshots=SnapshotIntent(marking, clock, vm_intent),
+            pools=PoolIntent(marking),
+            networks=NetworkIntent(marking, clock),
+            configuration=ConfigurationIntent(clock, vm_intent),
+            kept_answers=KeptAnswers(store, clock),
         )
         self.cache.subscribe(self._on_change)
 
@@ -173,9 +207,12 @@ class ControlPlane:
             boot_id=read_boot_id(),
             cpu_cores=count_cores(),
             memory_mb=count_memory_mib(),
+            architecture=read_architecture(platform.machine()),
+            cpu_features=read_cpu_features(),
             hypervisor=f"{self.hands.driver.name} {self.hands.driver.version}".strip(),
             volant_version=__version__,
         )
+        await note_plugin_versions(self.store)
         await register_node(self.store, self.clock, self.config.node_name, status)
         spec = NetworkSpec(subnet=self.config.subnet, bridge=self.config.bridge)
         await ensure_default_network(self.store, self.clock, spec)
@@ -225,13 +262,16 @@ class ControlPlane:
         if leaves_rules(change) or changes_forwards(change, old):
             self._look_at_networks()
         if change.key.kind == VM.kind and "parked" in (change.data["spec"]["power"], old and old.data["spec"]["power"]):
-            self.pools.look(Key(Plugin.kind, change.key.project, change.data["spec"]["plugin"]))
+            for name in plugin_names(change.data):
+                self.pools.look(Key(Plugin.kind, change.key.project, name))
         if change.key.kind == VM.kind and (old is None or change.type == "delete"):
             # Many VMs that come or go together are one recount.
-            self.plugins.look(Key(Plugin.kind, change.key.project, change.data["spec"]["plugin"]), after_s=RECOUNT_S)
+            for name in plugin_names(change.data):
+                self.plugins.look(Key(Plugin.kind, change.key.project, name), after_s=RECOUNT_S)
 
     def _load_registries(self) -> RegistrySettings:
-        return read_registry_settings(Path(self.config.registries)) if self.config.registries else RegistrySettings()
+        settings = read_registry_settings(Path(self.config.registries)) if self.config.registries else RegistrySettings()
+        return limit_to(settings, self._allowance)
 
     async def _check_host(self) -> list[Check]:
         plugins = [from_stored(Plugin, stored.data, stored.revision) for stored in self.cache.list(Plugin.kind)]
@@ -251,6 +291,7 @@ async def serve_daemon(config: Config) -> None:
         except OSError as error:
             raise HostError(f"cannot use {directory}: {error.strerror}", hint="volantd needs to be root") from error
     clock = HostClock()
+    prepare_all_types()
     raise_file_limit()
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(lock_directory(data))
@@ -258,12 +299,17 @@ async def serve_daemon(config: Config) -> None:
         hands = await stack.enter_async_context(open_hands(config, clock, fresh=not (await store.list(VM.kind)).items))
         plane = ControlPlane(config, store, clock, hands)
         await plane.register()
-        listening = stack.enter_context(bind_socket(config.socket_path))
-        app = build_app(plane.intents, plane.node, __version__)
+        listening = [stack.enter_context(bind_socket(config.socket_path))]
+        tokens = None
+        if config.tcp_address is not None:
+            listening.append(stack.enter_context(bind_loopback(*config.tcp_address)))
+            tokens = TokenFile(data / "token")
+            tokens.ensure()
+        app = build_app(plane.intents, plane.node, __version__, tokens=tokens)
         stopping = asyncio.Event()
         _stop_on_signals(stopping)
         async with plane.running() as group:
-            api = group.create_task(serve(app, [listening], on_listening=lambda: _say_ready(config)))
+            api = group.create_task(serve(app, listening, on_listening=lambda: _say_ready(config, listening)))
             await stopping.wait()
             log.info("stopping")
             api.cancel()
@@ -276,10 +322,12 @@ def _calm_collector() -> None:
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
-def _say_ready(config: Config) -> None:
+def _say_ready(config: Config, listening: Sequence[socket.socket]) -> None:
     _calm_collector()
+    notify_manager("READY=1")
     print(f"volantd ready unix:{config.socket_path}", flush=True)  # noqa: T201  # the line that scripts wait for
-    log.info("ready", address=f"unix:{config.socket_path}", version=__version__)
+    tcp = [format_address(each) for each in listening if each.family != socket.AF_UNIX]
+    log.info("ready", address=f"unix:{config.socket_path}", version=__version__, **({"tcp": tcp[0]} if tcp else {}))
 
 
 def _stop_on_signals(stopping: asyncio.Event) -> None:

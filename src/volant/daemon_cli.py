@@ -32,9 +32,15 @@ Every flag is also a setting of volant.toml (data_dir = "...") and a variable (V
 @click.option("--data-dir", help="What lasts: registry, artifacts, disks, logs. [default: /var/lib/volant]")
 @click.option("--runtime-dir", help="Sockets. [default: /run/volant]")
 @click.option("--listen", help="Where the API answers: unix:PATH. [default: unix:RUNTIME_DIR/volantd.sock]")
+@click.option("--listen-tcp", metavar="HOST:PORT", help="A loopback address, for who has the token. [default: nowhere]")
 @click.option("--network-namespace", metavar="NAME|host", help="Namespace of bridge and taps. [default: host]")
 @click.option("--node", help="This host's name in the registry. [default: its host name]")
-@click.option("--hypervisor", type=click.Choice(["qemu", "simulated"]), help="[default: qemu]")
+@click.option(
+    "--hypervisor",
+    type=click.Choice(["auto", "qemu", "cloud-hypervisor", "simulated"]),
+    help="auto is Cloud Hypervisor where it is there and KVM works, else QEMU. [default: auto]",
+)
+@click.option("--cloud-hypervisor-binary", metavar="FILE", help="Where it lies. [default: in the PATH]")
 @click.option("--accelerator", type=click.Choice(["auto", "kvm", "tcg"]), help="auto proves KVM by a boot. [default: auto]")
 @click.option("--subnet", help="Of the default network. [default: 192.168.127.0/24]")
 @click.option("--bridge", help="Of the default network. [default: vbr0]")
@@ -42,6 +48,9 @@ Every flag is also a setting of volant.toml (data_dir = "...") and a variable (V
 @click.option("--trust-policy", type=click.Choice(["off", "warn", "enforce"]), help="Must plugins be signed? [default: off]")
 @click.option("--trust-keys", metavar="DIR", help="Publishers' public keys. [default: /etc/volant/trust.d]")
 @click.option("--registries", metavar="FILE", help="Mirrors, and registries without TLS. [default: none]")
+@click.option(
+    "--plugin-download-allow", metavar="WHERE", help="private, loopback, hosts, networks beside the internet. [default: none]"
+)
 @click.option("--stop-vms-on-exit", is_flag=True, default=None, help="End all VMs when volantd ends; else they go on.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: info]")
 @click.option("--log-format", type=click.Choice(["auto", "console", "json"]), help="[default: auto]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator, Sequence
@@ -18,14 +19,19 @@ from volant.core.address import parse_subnet
 from volant.core.clock import Clock
 from volant.core.errors import InUse, VolantError
 from volant.core.plugin import Plugin
+from volant.hypervisor.cgroup import NO_GROUPS, ControlGroups
+from volant.hypervisor.cgroup_place import describe_place, find_control_groups, name_groups
+from volant.hypervisor.cgroup_place import prepare as prepare_control_groups
+from volant.hypervisor.choice import DriverChoice, describe_choice, open_choice
 from volant.hypervisor.driver import Driver
-from volant.hypervisor.qemu.driver import QemuDriver, open_qemu
+from volant.hypervisor.qemu.driver import QemuDriver
+from volant.net.dhcp import end_earlier
 from volant.net.fabric import Fabric, HostFabric
 from volant.net.namespace import list_uplinks, namespace_exists, remove_namespace
 from volant.net.plan import NetworkPlan
 from volant.net.simulated import SimulatedFabric
 from volant.node.door import Check
-from volant.node.host import count_cores, count_memory_mib
+from volant.node.host import count_cores, count_memory_mib, read_nameservers
 from volant.node.unit import Places
 from volant.run import build_environment
 from volant.volume.disk import Disks, HostDisks
@@ -51,6 +57,7 @@ class Hands:
     places: Places
     templates: SavedStore
     snapshots: SavedStore
+    cgroups: ControlGroups = NO_GROUPS
 
 
 @asynccontextmanager
@@ -62,15 +69,21 @@ async def open_hands(config: Config, clock: Clock, *, fresh: bool) -> AsyncItera
     """
     namespace = config.namespace
     simulated = config.hypervisor == "simulated"
+    end_earlier(Path(config.data_dir) / "dhcp")
     if namespace is not None and fresh and not simulated:
         await _remove_unused(namespace, config.bridge)
     hands = await build_hands(config, clock)
     await hands.artifacts.prepare()
     await prepare_saved(hands)
     await hands.fabric.open()
+    if not simulated:
+        await asyncio.to_thread(prepare_control_groups, hands.cgroups, config.cgroup, name_groups(Path(config.data_dir)))
+        for uid in hands.cgroups.sweep(hands.places.known_uids()):
+            log.warning("orphan_cgroup", uid=uid)
     try:
         yield hands
     finally:
+        hands.cgroups.close()
         await hands.fabric.close()
         if namespace is not None and not simulated:
             await _remove_unused(namespace, config.bridge)
@@ -96,32 +109,48 @@ async def build_hands(config: Config, clock: Clock) -> Hands:
     if config.hypervisor == "simulated":
         from volant.volume.simulated import SimulatedDisks
 
+        wires = SimulatedFabric()
         return Hands(
-            driver=_build_simulated(clock),
-            fabric=SimulatedFabric(),
+            driver=_build_simulated(clock, wires),
+            fabric=wires,
             disks=SimulatedDisks(),
             artifacts=artifacts,
             places=places,
             templates=SavedStore(places.templates),
             snapshots=SavedStore(places.snapshots),
         )
-    driver = await open_qemu(cache_dir=data / "cache", open_artifact=artifacts.open, accelerator=config.accelerator)
+    cgroups = find_control_groups(config.cgroup, name_groups(data))
+    driver = await open_choice(
+        wanted=config.hypervisor,
+        cache_dir=data / "cache",
+        open_artifact=artifacts.open,
+        accelerator=config.accelerator,
+        cloud_hypervisor_binary=config.cloud_hypervisor_binary,
+        cgroups=cgroups,
+    )
     return Hands(
         driver=driver,
-        fabric=HostFabric(config.namespace),
+        fabric=HostFabric(config.namespace, dhcp_directory=data / "dhcp", nameservers=read_nameservers()),
         disks=HostDisks(),
         artifacts=artifacts,
         places=places,
         templates=SavedStore(places.templates),
         snapshots=SavedStore(places.snapshots),
+        cgroups=cgroups,
     )
 
 
-def _build_simulated(clock: Clock) -> Driver:
+def _build_simulated(clock: Clock, fabric: SimulatedFabric) -> Driver:
+    from volant.guest.simulated import Machinelike, SimulatedGuest
     from volant.guest.simulated_agent import make_agent_factory
     from volant.hypervisor.simulated import SimulatedDriver, SimulatedHost
 
-    return SimulatedDriver(SimulatedHost(clock, agent_factory=make_agent_factory(clock)))
+    def make_guest(machine: Machinelike) -> SimulatedGuest:
+        guest = SimulatedGuest(clock)
+        guest.ask_network = fabric.find_lease
+        return guest
+
+    return SimulatedDriver(SimulatedHost(clock, agent_factory=make_agent_factory(clock, make_guest)))
 
 
 async def _remove_unused(namespace: str, bridge: str) -> None:
@@ -144,6 +173,7 @@ async def check_hands(hands: Hands, config: Config, *, opened: bool = True) -> l
     if config.hypervisor == "simulated":
         return [*checks, Check(name="hypervisor", state="ok", message="simulated: no guest is real")]
     checks += await _check_hypervisor(hands.driver)
+    checks.append(_check_cgroups(hands.cgroups))
     if opened:
         checks += await _check_network(hands.fabric, config)
     return checks
@@ -155,19 +185,30 @@ def check_host(data: Path) -> list[Check]:
 
 
 async def _check_hypervisor(driver: Driver) -> list[Check]:
-    if not isinstance(driver, QemuDriver):
+    if not isinstance(driver, DriverChoice):
         return []
+    checks = [
+        Check(
+            name="hypervisor" if one.is_default else one.name,
+            state="ok",
+            message=f"{one.name} {one.version}, {one.message}" if one.is_there else f"not used: {one.message}",
+        )
+        for one in await describe_choice(driver)
+    ]
+    emulator = driver.drivers.get("qemu")
+    return [*checks, *(await _check_accelerator(emulator) if isinstance(emulator, QemuDriver) else [])]
+
+
+async def _check_accelerator(driver: QemuDriver) -> list[Check]:
     found = await driver.describe()
-    qemu = Check(name="hypervisor", state="ok", message=f"QEMU {found.version}")
     if found.kvm in ("works", "off"):
         words = "KVM works" if found.kvm == "works" else "KVM is switched off; guests are emulated"
-        return [qemu, Check(name="accelerator", state="ok", message=words)]
+        return [Check(name="accelerator", state="ok", message=words)]
     if found.kvm == "unproven":
         words = "KVM is there and unproven; the first start of a kernel proves it by a boot"
-        return [qemu, Check(name="accelerator", state="ok", message=words)]
+        return [Check(name="accelerator", state="ok", message=words)]
     said = "KVM is absent" if found.kvm == "absent" else f"KVM {found.kvm}"
     return [
-        qemu,
         Check(
             name="accelerator",
             state="warning",
@@ -175,6 +216,18 @@ async def _check_hypervisor(driver: Driver) -> list[Check]:
             fix="use a host with hardware virtualization, or turn nested virtualization on",
         ),
     ]
+
+
+def _check_cgroups(cgroups: ControlGroups) -> Check:
+    place = describe_place(cgroups)
+    if not cgroups.problems:
+        return Check(name="control groups", state="ok", message=place)
+    return Check(
+        name="control groups",
+        state="warning",
+        message="; ".join(filter(None, (place, *cgroups.problems))),
+        fix="VMs run, and what is missing is not limited; see docs/explanation/isolation.md, Control groups",
+    )
 
 
 def check_kernels(plugins: Sequence[Plugin]) -> list[Check]:

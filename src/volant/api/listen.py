@@ -52,6 +52,31 @@ def bind_socket(path: Path) -> Iterator[socket.socket]:
         yield listening
 
 
+@contextmanager
+def bind_loopback(host: str, port: int) -> Iterator[socket.socket]:
+    """Listen on TCP ``port`` of a loopback address (0: one that is free), until the context is left.
+
+    Raises:
+        HostError: somebody else listens there.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+        except OSError as error:
+            raise HostError(f"cannot listen at {host} port {port}: {error.strerror}", hint="choose another port") from error
+        listening.listen(512)
+        listening.setblocking(False)
+        yield listening
+
+
+def format_address(listening: socket.socket) -> str:
+    """``127.0.0.1:7777`` of a listening TCP socket."""
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _clear_stale(path: Path, short: str) -> None:
     try:
         mode = path.lstat().st_mode

@@ -10,6 +10,8 @@ import msgspec
 from litestar import Request
 from litestar.handlers import BaseRouteHandler
 
+from volant.api.deprecation import Deprecated
+from volant.api.headers import Header
 from volant.core.errors import InvalidInput, Malformed, VolantError, WrongMediaType
 from volant.core.resource import split_validation_error
 
@@ -54,6 +56,11 @@ class Operation:
     request: Body | None = None
     problems: tuple[type[VolantError], ...] = ()
     if_match: bool = False
+    headers: tuple[Header, ...] = ()
+    """What it looks at besides those that stand elsewhere here."""
+    takes_key: bool = True
+    """Whether an Idempotency-Key is volantd's to keep, when it is a POST: not what the workload answers, nor a secret."""
+    deprecated: Deprecated | None = None
     public: bool = False
     """May be asked by anybody who can connect."""
     description: str = ""
@@ -114,11 +121,12 @@ async def read_record(request: Request[Any, Any, Any], cls: type[T]) -> T:
 
 
 def read_if_match(request: Request[Any, Any, Any]) -> int | None:
-    """The generation that If-Match names; None when it names none or any. Raises Malformed."""
+    """The generation that If-Match names, alone or at the beginning of an ETag; None when it names none or any. Raises
+    Malformed."""
     text = request.headers.get("if-match")
     if text is None or text.strip() == "*":
         return None
-    tag = text.strip().removeprefix('"').removesuffix('"')
-    if not (tag.isascii() and tag.isdecimal() and len(tag) < 16):
+    tag, _, revision = text.strip().removeprefix('"').removesuffix('"').partition(".")
+    if not (tag.isascii() and tag.isdecimal() and len(tag) < 16 and (not revision or revision.isdecimal())):
         raise Malformed("If-Match takes one generation", field="If-Match", hint='as the ETag said: If-Match: "3"')
     return int(tag)

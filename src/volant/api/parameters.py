@@ -82,6 +82,7 @@ _FLAG = {"type": "string", "enum": ["true", "false", "1", "0", ""]}
 
 LABELS = Query("labels", "Only those with all of these labels: a=b,c=d.", read_labels, {"type": "string"})
 FOLLOW = Query("follow", "Go on with what comes.", read_flag, _FLAG)
+FOLLOW_LIST = Query("watch", "Go on with what changes, as a stream of events.", read_flag, _FLAG)
 PREVIOUS = Query("previous", "Of the run before this one.", read_flag, _FLAG)
 TAIL = Query("tail", "Only the last so many lines.", read_count, _COUNT)
 TAIL_BYTES = Query("tail_bytes", "Only the last so many bytes.", read_count, _COUNT)
@@ -89,4 +90,6 @@ SINCE = Query("since", "Only what came after this moment (RFC 3339).", read_mome
 LIMIT = Query("limit", "The latest so many.", read_count, _COUNT)
 ABOUT_KIND = Query("about_kind", "Only about resources of this kind.", _read_word, {"type": "string", "maxLength": 253})
 ABOUT_NAME = Query("about_name", "Only about the resource of this name.", check_name, {"type": "string", "maxLength": 63})
+FORCE = Query("force", "At once, without asking the guest.", read_flag, _FLAG)
+DRY_RUN = Query("dry_run", "Answer what would be, and write nothing.", read_flag, _FLAG)
 UID = Query("uid", "Only when it still has this uid.", _read_word, {"type": "string", "maxLength": 253})

@@ -11,8 +11,8 @@ from litestar import Request, Response, post
 
 from volant.api.access import intents_of
 from volant.api.answer import PREFIX, answer_resource
-from volant.api.operation import Body, Operation, read_json, read_query
-from volant.api.parameters import WAIT_DEFAULT_S, wait_for
+from volant.api.operation import Body, Operation, Query, read_json, read_query
+from volant.api.parameters import WAIT_DEFAULT_S, read_flag, wait_for
 from volant.api.problem import Problem, describe_error
 from volant.api.schema import reference
 from volant.api.stopping import cancel_all, unless_stopping
@@ -21,7 +21,9 @@ from volant.core.errors import (
     AlreadyExists,
     ChecksumMismatch,
     DiskFull,
+    Exhausted,
     HostError,
+    InUse,
     InvalidInput,
     Malformed,
     NotFound,
@@ -33,6 +35,7 @@ from volant.core.plugin import Plugin
 from volant.core.plugin_source import FetchProgress
 from volant.core.resource import split_validation_error, to_wire
 from volant.core.trust import SignedManifest
+from volant.intent.plugins import InstallHow
 
 Asked = Request[Any, Any, Any]
 T = TypeVar("T")
@@ -58,8 +61,14 @@ _SIGNED = {
 _SOURCE = {
     "type": "object",
     "description": "Where volantd fetches it: oci://HOST/NAME[:TAG][@DIGEST], or https://HOST/PATH/manifest.json and the sha256 "
-    "of that manifest as the checksum. A signature is taken from there, too.",
-    "properties": {"source": {"type": "string"}, "checksum": {"type": "string"}},
+    "of that manifest as the checksum. A signature is taken from there, too. With name, and version, anything else there "
+    "is refused.",
+    "properties": {
+        "source": {"type": "string"},
+        "checksum": {"type": "string"},
+        "name": {"type": "string"},
+        "version": {"type": "string"},
+    },
     "required": ["source"],
     "additionalProperties": False,
 }
@@ -83,6 +92,12 @@ _LINES = Body(
     "Of a source, when Accept asks for it: one document a line, the last the plugin or a problem.",
 )
 
+_FLAG = {"type": "string", "enum": ["true", "false", "1", "0", ""]}
+DEFAULT = Query("default", "Whether the plugin's name is to mean this version; it is unless said.", read_flag, _FLAG)
+REPLACE = Query(
+    "replace", "Take the place of another content of the same version, when nothing was made from that.", read_flag, _FLAG
+)
+
 INSTALL = Operation(
     "install_plugin",
     "Install a plugin from its manifest, or from where it lies",
@@ -90,12 +105,12 @@ INSTALL = Operation(
         200: (Body(Plugin, headers=("ETag",)), _LINES),
         201: (Body(Plugin, headers=("ETag", "Location")),),
     },
-    query=wait_for("ready"),
+    query=(*wait_for("ready"), DEFAULT, REPLACE),
     request=Body({"anyOf": [MANIFEST.of, _SIGNED, _SOURCE]}),
-    problems=(AlreadyExists, TimedOut, Untrusted, NotFound, ChecksumMismatch, DiskFull, HostError),
+    problems=(AlreadyExists, InUse, Exhausted, TimedOut, Untrusted, NotFound, ChecksumMismatch, DiskFull, HostError),
     description="The body is a manifest, a manifest with its signature, or a source. The files that a manifest names are "
     "uploaded first; those of a source are fetched by volantd unless they are stored, until the client goes. 200 when the very "
-    "same one was installed already.",
+    "same one was installed already. Another version comes beside those that are there.",
 )
 
 
@@ -108,6 +123,8 @@ class SignedInstall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class SourceInstall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     source: str
     checksum: str = ""
+    name: str = ""
+    version: str = ""
 
 
 class Installed(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,10 +135,11 @@ class Installed(msgspec.Struct, frozen=True, kw_only=True):
 @post(f"{PREFIX}/plugins", opt=INSTALL.opt)
 async def install_plugin(request: Asked) -> Response[bytes]:
     asked = read_query(request)
+    how = InstallHow(as_default=asked["default"] is not False, replace=bool(asked["replace"]))
     document = await read_json(request)
     # No manifest has a field of either name.
     if isinstance(document, dict) and "source" in document:
-        steps = _install_from(request, _convert(document, SourceInstall), asked)
+        steps = _install_from(request, _convert(document, SourceInstall), asked, how)
         if accepts(request, NDJSON):
             begun = await peek(steps, FIRST_STEP_S)
             return Streamed(request.app, _as_ndjson(begun), media_type=NDJSON, heartbeat=HEARTBEAT)
@@ -132,7 +150,7 @@ async def install_plugin(request: Asked) -> Response[bytes]:
             asked_signed = _convert(document, SignedInstall)
             document = asked_signed.manifest
             signed = SignedManifest(manifest=asked_signed.signed_manifest, signature=asked_signed.signature)
-        plugin, created = await intents_of(request.app).plugins.install(document, signed)
+        plugin, created = await intents_of(request.app).plugins.install(document, signed, how=how)
         installed = Installed(plugin=await _settle(request, plugin, asked), created=created)
     return answer_resource(installed.plugin, 201 if installed.created else 200)
 
@@ -155,7 +173,9 @@ async def unless_gone(request: Asked, work: Coroutine[Any, Any, T]) -> T:
         await cancel_all(working, gone)
 
 
-async def _install_from(request: Asked, wanted: SourceInstall, asked: dict[str, Any]) -> AsyncIterator[FetchProgress | Installed]:
+async def _install_from(
+    request: Asked, wanted: SourceInstall, asked: dict[str, Any], how: InstallHow
+) -> AsyncIterator[FetchProgress | Installed]:
     """How far each file is, as often as anybody looks, and at last the plugin."""
     latest: dict[str, FetchProgress] = {}
     changed = asyncio.Event()
@@ -167,7 +187,8 @@ async def _install_from(request: Asked, wanted: SourceInstall, asked: dict[str, 
     async def work() -> Installed:
         try:
             plugins = intents_of(request.app).plugins
-            plugin, created = await plugins.install_from(wanted.source, wanted.checksum, report=report)
+            wants = msgspec.structs.replace(how, name=wanted.name, version=wanted.version)
+            plugin, created = await plugins.install_from(wanted.source, wanted.checksum, report=report, how=wants)
             return Installed(plugin=await _settle(request, plugin, asked), created=created)
         finally:
             changed.set()

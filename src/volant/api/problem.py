@@ -9,8 +9,10 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
+from volant.api.request_id import request_id_of
 from volant.core.errors import (
     Forbidden,
+    InProgress,
     InvalidInput,
     Malformed,
     NotFound,
@@ -39,6 +41,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     field: str = ""
     id: str = ""
     """Of an unexpected error: what to look for in volantd's log."""
+    request_id: str = ""
+    """Of the request, as the header Volant-Request-Id has it and every line of volantd's log about it."""
 
 
 def describe_error(error: VolantError) -> Problem:
@@ -74,7 +78,8 @@ def translate_http_error(error: HTTPException) -> VolantError:
         case 404:
             return NotFound("there is nothing at this address", hint="GET /openapi.json lists what there is")
         case 405:
-            return WrongMethod("this address does not take this method", hint="GET /openapi.json lists what there is")
+            allowed = (error.headers or {}).get("allow", "")
+            return WrongMethod(f"this address takes {allowed or 'other methods'}", hint="GET /openapi.json lists what there is")
         case 413:
             return TooLarge("the request is too large", hint="a JSON document may have 1 MiB")
         case 415:
@@ -87,19 +92,29 @@ def translate_http_error(error: HTTPException) -> VolantError:
             return Malformed(str(error.detail) or "the request cannot be read")
 
 
-def answer_problem(problem: Problem) -> Response[bytes]:
-    return Response(msgspec.json.encode(problem), status_code=problem.status, media_type=MEDIA_TYPE)
+def answer_problem(request: Request[Any, Any, Any], problem: Problem, *, allow: str = "") -> Response[bytes]:
+    headers: dict[str, str] = {}
+    if problem.status == 401:
+        # RFC 9110, section 11.6.1: who is asked for credentials is told which.
+        headers["www-authenticate"] = 'Bearer realm="volantd"'
+    if allow:
+        headers["allow"] = allow
+    if problem.code == InProgress.code:
+        headers["retry-after"] = "1"
+    problem = msgspec.structs.replace(problem, request_id=request_id_of(request.scope))
+    return Response(msgspec.json.encode(problem), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
 
 
-def handle_volant_error(_request: Request[Any, Any, Any], error: VolantError) -> Response[bytes]:
-    return answer_problem(describe_error(error))
+def handle_volant_error(request: Request[Any, Any, Any], error: VolantError) -> Response[bytes]:
+    return answer_problem(request, describe_error(error))
 
 
-def handle_http_error(_request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+def handle_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     if error.status_code >= 500 and error.status_code != 503:
-        return answer_problem(describe_unexpected(error, str(_request.url.path)))
-    return answer_problem(describe_error(translate_http_error(error)))
+        return answer_problem(request, describe_unexpected(error, str(request.url.path)))
+    allow = (error.headers or {}).get("allow", "") if error.status_code == 405 else ""
+    return answer_problem(request, describe_error(translate_http_error(error)), allow=allow)
 
 
 def handle_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    return answer_problem(describe_unexpected(error, str(request.url.path)))
+    return answer_problem(request, describe_unexpected(error, str(request.url.path)))

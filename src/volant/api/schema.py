@@ -6,9 +6,14 @@ from typing import Annotated, Any
 
 import msgspec
 
+from volant.api.config_records import RECORDS as CONFIG_RECORDS
+from volant.api.guest_operations import GuestOperations, NamedActions
+from volant.api.inspect_records import RECORDS as INSPECT_RECORDS
 from volant.api.operation import Body
 from volant.api.problem import Problem
 from volant.core.event import Event
+from volant.core.manifest import MAX_POOL
+from volant.core.network import Network
 from volant.core.plugin import Plugin
 from volant.core.resource import API, Meta, Resource
 from volant.core.snapshot import Snapshot
@@ -16,21 +21,22 @@ from volant.core.template import Template
 from volant.core.vm import MAX_CPU_CORES, MAX_MEMORY_MB, MIN_MEMORY_MB, VM
 from volant.intent.pools import Pool
 from volant.intent.snapshots import FORK_MAX
-from volant.node.door import Check, ExecRequest, ExecResult, LogLine, VMStats
+from volant.node.door import Attached, AttachRequest, Check, ExecRequest, ExecResult, FileStat, FilesWritten, LogLine, VMStats
 
-RESOURCES: tuple[type[Resource[Any, Any]], ...] = (VM, Plugin, Snapshot, Event)
+RESOURCES: tuple[type[Resource[Any, Any]], ...] = (VM, Plugin, Snapshot, Network, Event)
 REF = "#/components/schemas/{name}"
 _OMITTED_WHEN_UNSET = frozenset({"finalizers", "deleting_at", "owner"})
 
 
 WANTED: dict[type[Resource[Any, Any]], dict[str, Any]] = {
-    cls: {"$ref": REF.format(name=f"{cls.kind}Wanted")} for cls in (VM, Snapshot)
+    cls: {"$ref": REF.format(name=f"{cls.kind}Wanted")} for cls in (VM, Snapshot, Network)
 }
 """What may be sent of a resource."""
 
 _NARROWED: dict[type[Resource[Any, Any]], dict[str, Any]] = {
     VM: {"power": {"enum": ["running", "stopped"], "default": "running"}},
     Snapshot: {"transient": {"const": False, "default": False}},
+    Network: {},
 }
 """Where less may be sent than may be read."""
 
@@ -51,6 +57,12 @@ class Drained(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """How many VMs were told to stop."""
 
     stopping: int
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is sent as ``Authorization: Bearer TOKEN`` from now on."""
+
+    token: str
 
 
 class SnapshotNamed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,7 +88,7 @@ class TemplateWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class PoolWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many clones are to be kept ready; null is what the plugin's manifest says."""
 
-    size: int | None
+    size: Annotated[int, msgspec.Meta(ge=0, le=MAX_POOL)] | None
 
 
 class NamedStats(VMStats, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -89,18 +101,41 @@ class NamedStats(VMStats, frozen=True, kw_only=True, forbid_unknown_fields=True)
     name: str
 
 
+class Unread(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A VM that could not be asked, and why."""
+
+    name: str
+    code: str
+    detail: str
+
+
+class AllStats(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of every VM that runs, by name."""
+
+    items: list[NamedStats]
+    unread: list[Unread] = []
+
+
+REVISION: dict[str, Any] = {"type": "string", "description": "The moment that the list is of: a stream's Last-Event-ID."}
+
+
 def reference(cls: type) -> dict[str, Any]:
     return {"$ref": REF.format(name=cls.kind if issubclass(cls, Resource) else cls.__name__)}
 
 
 def list_of(cls: type) -> Body:
-    schema = {
-        "type": "object",
-        "properties": {"items": {"type": "array", "items": reference(cls)}},
-        "required": ["items"],
-        "additionalProperties": False,
-    }
-    return Body(schema, headers=("Volant-Revision",) if cls in RESOURCES else ())
+    properties: dict[str, Any] = {"items": {"type": "array", "items": reference(cls)}}
+    is_kept = cls in RESOURCES
+    if is_kept:
+        properties["revision"] = REVISION
+    schema = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    return Body(schema, headers=("Volant-Revision", "ETag") if is_kept else ())
+
+
+def list_of_made(cls: type) -> Body:
+    """Of several that were made together: ``{"items": [...]}``."""
+    properties = {"items": {"type": "array", "items": reference(cls)}}
+    return Body({"type": "object", "properties": properties, "required": ["items"], "additionalProperties": False})
 
 
 def one_of_events(cls: type) -> dict[str, Any]:
@@ -109,8 +144,9 @@ def one_of_events(cls: type) -> dict[str, Any]:
 
 
 _RECORDS = (
-    Meta, Problem, LogLine, Check, ExecRequest, ExecResult, StoredArtifact, Health, Drained,
-    SnapshotNamed, ForkWanted, Template, TemplateWanted, Pool, PoolWanted, NamedStats,
+    Meta, Problem, LogLine, Check, ExecRequest, ExecResult, StoredArtifact, Health, Drained, Token,
+    AttachRequest, Attached, FileStat, FilesWritten,
+    SnapshotNamed, ForkWanted, Template, TemplateWanted, Pool, PoolWanted, NamedStats, AllStats, GuestOperations, NamedActions,
 )  # fmt: skip
 
 
@@ -118,7 +154,8 @@ def build_components() -> dict[str, Any]:
     """``components.schemas``: every record with ``additionalProperties`` as the decoder behaves."""
     specs = [cls.spec_type for cls in RESOURCES]
     statuses = [cls.status_type for cls in RESOURCES]
-    _, schemas = msgspec.json.schema_components([*_RECORDS, *specs, *statuses], ref_template=REF)
+    records = [*_RECORDS, *CONFIG_RECORDS, *INSPECT_RECORDS]
+    _, schemas = msgspec.json.schema_components([*records, *specs, *statuses], ref_template=REF)
     meta = schemas.pop("Meta")
     for cls in RESOURCES:
         spec = schemas.pop(cls.spec_type.__name__)

@@ -11,6 +11,9 @@ import uvicorn
 from litestar import Litestar
 
 from volant.api.access_log import log_requests
+from volant.api.app import HANDLERS
+from volant.api.finish import finish_answers
+from volant.api.idempotency import remember_answers
 from volant.api.protocol import PeerProtocol
 from volant.api.stopping import stopping_of
 
@@ -91,12 +94,13 @@ async def serve(
 
 def _configure(app: Litestar) -> uvicorn.Config:
     return uvicorn.Config(
-        log_requests(app),
+        log_requests(finish_answers(remember_answers(app), HANDLERS)),
         loop="none",
         http=PeerProtocol,
         ws="websockets-sansio",
         ws_max_size=MESSAGE_MAX_BYTES,
         ws_per_message_deflate=False,
+        ws_ping_interval=None,  # who is slow to read is not gone, and a socket of this host ends with its owner
         lifespan="off",
         log_config=None,
         access_log=False,

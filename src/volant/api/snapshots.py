@@ -8,10 +8,11 @@ from litestar import Request, Response, delete, get, post
 from litestar.params import FromPath
 
 from volant.api.access import intents_of
-from volant.api.answer import PREFIX, answer_list, answer_nothing, answer_resource
+from volant.api.answer import PREFIX, answer_nothing, answer_resource
 from volant.api.operation import Body, Operation, read_json, read_query
-from volant.api.parameters import LABELS, WAIT_DEFAULT_S, wait_for
-from volant.api.schema import WANTED, list_of
+from volant.api.paging import CURSOR, ORDER, PAGE_LIMIT, SEARCH, SELECTOR, answer_page, only_with, page_of, read_ask, sort_by
+from volant.api.parameters import WAIT_DEFAULT_S, wait_for
+from volant.api.schema import WANTED
 from volant.api.stopping import unless_stopping
 from volant.core.errors import AlreadyExists, InUse, InvalidInput, NotFound, TimedOut, WrongState
 from volant.core.resource import from_wire
@@ -24,8 +25,17 @@ _ONE = Body(Snapshot, headers=("ETag",))
 LIST = Operation(
     "list_snapshots",
     "List snapshots",
-    {200: (list_of(Snapshot),)},
-    query=(LABELS,),
+    {200: (page_of(Snapshot),)},
+    query=(
+        SELECTOR,
+        only_with("phase", "phase"),
+        only_with("vm", "VM"),
+        SEARCH,
+        sort_by("name", "created_at", "phase", "vm", "size_bytes"),
+        ORDER,
+        PAGE_LIMIT,
+        CURSOR,
+    ),
     description="Those that were made for a fork, and go by themselves, are left out.",
 )
 GET = Operation("get_snapshot", "Read one snapshot", {200: (_ONE,)}, problems=(NotFound,))
@@ -51,8 +61,7 @@ DELETE = Operation(
 @get(f"{PREFIX}/snapshots", opt=LIST.opt)
 async def list_snapshots(request: Asked) -> Response[bytes]:
     asked = read_query(request)
-    snapshots, revision = await intents_of(request.app).snapshots.list(labels=asked["labels"])
-    return answer_list([snapshot for snapshot in snapshots if not snapshot.spec.transient], revision)
+    return answer_page(request, await intents_of(request.app).snapshots.list_page(read_ask(asked, phase="phase", vm="vm")))
 
 
 @get(f"{PREFIX}/snapshots/{{name:str}}", opt=GET.opt)

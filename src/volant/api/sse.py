@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
+from litestar import Request
 
 from volant.api.problem import describe_error
-from volant.core.errors import VolantError
+from volant.core.errors import Malformed, VolantError
 
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT = b": still here\n\n"
+
+STALL_S = 60.0
+"""Who takes nothing for so long, heartbeats among it, is cut: its place in the log is all that it needs to go on."""
+
+_REVISION_DIGITS = 18
+
+
+def read_last_id(request: Request[Any, Any, Any]) -> int | None:
+    """The revision that Last-Event-ID names. Raises Malformed."""
+    text = request.headers.get("last-event-id")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= _REVISION_DIGITS):
+        raise Malformed("Last-Event-ID is not one that was given here", field="Last-Event-ID")
+    return int(text)
 
 
 def format_event(data: object, *, event: str = "", id_: str = "") -> bytes:

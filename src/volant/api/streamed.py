@@ -8,11 +8,16 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Any
 
+import structlog
 from litestar import Litestar, Request, Response
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
+from volant.api.protocol import ABORT
 from volant.api.stopping import cancel_all, stopping_of
+from volant.core.errors import Unavailable
+
+log = structlog.get_logger("volant.api")
 
 CHUNK_BYTES = 64 * 1024
 """What has gathered is sent together, up to about this; a source waits once as much lies unsent."""
@@ -20,8 +25,13 @@ CHUNK_BYTES = 64 * 1024
 HEARTBEAT_S = 15.0
 
 
+class Stalled(Unavailable):
+    """A client stopped reading."""
+
+
 class Streamed(Response[bytes]):
-    """``source`` is iterated while the client reads. ``heartbeat`` is sent whenever nothing came for ``heartbeat_s``.
+    """``source`` is iterated while the client reads. ``heartbeat`` is sent whenever nothing came for ``heartbeat_s``. A client
+    that takes nothing for ``stall_s`` is cut; None has patience.
 
     A source that raises after the first byte went out ends the connection in mid-answer, so that the client cannot take
     what it has for all.
@@ -35,18 +45,19 @@ class Streamed(Response[bytes]):
         media_type: str,
         heartbeat: bytes = b"",
         heartbeat_s: float = HEARTBEAT_S,
+        stall_s: float | None = None,
     ) -> None:
         super().__init__(b"", media_type=media_type)
         self._app = app
         self._source = source
         self._heartbeat = heartbeat
         self._heartbeat_s = heartbeat_s
+        self._stall_s = stall_s
 
     def to_asgi_response(self, *args: Any, **kwargs: Any) -> ASGIResponse:
         assert self.media_type is not None
-        return _StreamedASGI(
-            _Sender(self._source, self._heartbeat, self._heartbeat_s), stopping_of(self._app), str(self.media_type)
-        )
+        sender = _Sender(self._source, self._heartbeat, self._heartbeat_s, self._stall_s)
+        return _StreamedASGI(sender, stopping_of(self._app), str(self.media_type))
 
 
 class _StreamedASGI(ASGIResponse):
@@ -66,6 +77,11 @@ class _StreamedASGI(ASGIResponse):
             await asyncio.wait({sending, gone, stop}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 sending.result()
+        except Stalled as error:
+            log.info("a client was cut", reason=error.message, path=scope["path"])
+            # Closing would wait for what it does not take.
+            scope.get("state", {}).get(ABORT, _do_nothing)()
+            raise
         finally:
             await cancel_all(sending, gone, stop)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -74,10 +90,11 @@ class _StreamedASGI(ASGIResponse):
 class _Sender:
     """Moves chunks from the source to the client, many at a time when they come fast."""
 
-    def __init__(self, source: AsyncIterator[bytes], heartbeat: bytes, heartbeat_s: float) -> None:
+    def __init__(self, source: AsyncIterator[bytes], heartbeat: bytes, heartbeat_s: float, stall_s: float | None) -> None:
         self._source = source
         self._heartbeat = heartbeat
         self._heartbeat_s = heartbeat_s
+        self._stall_s = stall_s
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
         self._changed = asyncio.Event()
@@ -94,9 +111,16 @@ class _Sender:
                 if not chunk:
                     chunk = await self._wait_for_more()
                 if chunk:
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    await self._send(send, chunk)
         finally:
             await cancel_all(fill)
+
+    async def _send(self, send: Send, chunk: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except TimeoutError:
+            raise Stalled(f"it took nothing for {self._stall_s:g} s") from None
 
     async def _fill(self) -> None:
         try:
@@ -178,6 +202,10 @@ async def peek(source: AsyncIterator[Any], patience_s: float) -> Peeked:
 
 async def _first_of(source: AsyncIterator[Any]) -> Any:
     return await anext(source, _END)
+
+
+def _do_nothing() -> None:
+    pass
 
 
 async def _wait_until_gone(receive: Receive) -> None:

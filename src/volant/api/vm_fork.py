@@ -11,7 +11,7 @@ from volant.api.access import intents_of
 from volant.api.answer import PREFIX, answer_json, answer_resource
 from volant.api.operation import Body, Operation, read_if_match, read_query, read_record
 from volant.api.parameters import wait_for
-from volant.api.schema import ForkWanted, SnapshotNamed, list_of
+from volant.api.schema import ForkWanted, SnapshotNamed, list_of_made
 from volant.api.stopping import unless_stopping
 from volant.api.waiting import as_precondition, wait_vm
 from volant.core.errors import AlreadyExists, Exhausted, InvalidInput, NotFound, StaleRevision, TimedOut, WrongState
@@ -23,7 +23,7 @@ Asked = Request[Any, Any, Any]
 FORK = Operation(
     "fork_vm",
     "Make new VMs that go on from where a VM is now",
-    {201: (Body(list_of(VM).of),)},
+    {201: (list_of_made(VM),)},
     request=Body(ForkWanted),
     problems=(NotFound, InvalidInput, AlreadyExists, Exhausted, WrongState, TimedOut),
     description=(

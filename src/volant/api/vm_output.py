@@ -1,4 +1,4 @@
-"""What a VM wrote: its workload's lines and its serial console."""
+"""What a VM's workload wrote, line by line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from litestar.params import FromPath
 from volant.api.access import door_of, intents_of
 from volant.api.answer import PREFIX
 from volant.api.operation import Body, Operation, read_query
-from volant.api.parameters import FOLLOW, PREVIOUS, SINCE, TAIL, TAIL_BYTES
+from volant.api.parameters import FOLLOW, PREVIOUS, SINCE, TAIL
 from volant.api.problem import Problem, describe_error
 from volant.api.schema import reference
 from volant.api.streamed import Streamed, accepts, peek
@@ -21,7 +21,6 @@ from volant.node.door import LogLine
 
 NDJSON = "application/x-ndjson"
 TEXT = "text/plain"
-BYTES = "application/octet-stream"
 
 FIRST_LINE_S = 10.0
 """How long an answer waits for the first of what is stored already."""
@@ -42,13 +41,6 @@ LOGS = Operation(
     problems=(NotFound, GuestUnreachable, WrongState),
     description="An error that comes up after the answer began is its last line, a problem document.",
 )
-CONSOLE = Operation(
-    "read_vm_console",
-    "Read what the serial console printed",
-    {200: (Body(None, BYTES),)},
-    query=(FOLLOW, TAIL_BYTES),
-    problems=(NotFound, WrongState),
-)
 
 
 @get(f"{PREFIX}/vms/{{name:str}}/logs", opt=LOGS.opt)
@@ -65,16 +57,6 @@ async def read_vm_logs(request: Request[Any, Any, Any], name: FromPath[str]) -> 
     return Streamed(request.app, _as_ndjson(begun), media_type=NDJSON)
 
 
-@get(f"{PREFIX}/vms/{{name:str}}/console", opt=CONSOLE.opt)
-async def read_vm_console(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
-    asked = read_query(request)
-    vm = await intents_of(request.app).vms.get(name)
-    follow = bool(asked["follow"])
-    content = door_of(request.app).read_console(vm.uid, tail_bytes=asked["tail_bytes"], follow=follow)
-    begun = await peek(content, FIRST_FOLLOWED_S if follow else FIRST_LINE_S)
-    return Streamed(request.app, _as_bytes(begun), media_type=BYTES)
-
-
 async def _as_ndjson(lines: AsyncIterator[LogLine]) -> AsyncIterator[bytes]:
     try:
         async for line in lines:
@@ -88,9 +70,4 @@ async def _as_text(lines: AsyncIterator[LogLine]) -> AsyncIterator[bytes]:
         yield line.text.encode("utf-8", "replace") + (b"" if line.partial else b"\n")
 
 
-async def _as_bytes(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    async for chunk in content:
-        yield chunk
-
-
-HANDLERS = (read_vm_logs, read_vm_console)
+HANDLERS = (read_vm_logs,)

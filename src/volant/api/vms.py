@@ -10,38 +10,80 @@ from litestar.params import FromPath
 
 from volant.api import sse
 from volant.api.access import intents_of
-from volant.api.answer import PREFIX, answer_list, answer_nothing, answer_resource
+from volant.api.answer import PREFIX, answer_nothing, answer_resource
+from volant.api.author import author_of
+from volant.api.headers import LAST_EVENT_ID, REASON
 from volant.api.operation import Body, Operation, read_if_match, read_json, read_query
-from volant.api.parameters import LABELS, UID, WAIT_DEFAULT_S, wait_for
-from volant.api.schema import WANTED, list_of, one_of_events
+from volant.api.paging import CURSOR, ORDER, PAGE_LIMIT, SEARCH, SELECTOR, answer_page, only_with, page_of, read_ask, sort_by
+from volant.api.parameters import DRY_RUN, FOLLOW_LIST, FORCE, UID, WAIT_DEFAULT_S, wait_for
+from volant.api.schema import WANTED, one_of_events
 from volant.api.stopping import unless_stopping
 from volant.api.streamed import Streamed, peek
 from volant.api.waiting import as_precondition, wait_vm
-from volant.core.errors import AlreadyExists, Exhausted, InvalidInput, NotFound, StaleRevision, TimedOut, WrongState
+from volant.core.errors import (
+    AlreadyExists,
+    Compacted,
+    Exhausted,
+    InvalidInput,
+    Malformed,
+    NotFound,
+    StaleRevision,
+    TimedOut,
+    WrongState,
+)
 from volant.core.resource import from_wire, to_wire
 from volant.core.vm import VM
+from volant.intent.changes import Changed
+from volant.intent.listing import check_ask
+from volant.intent.vm_list import VMS
 
 Asked = Request[Any, Any, Any]
 
 _ONE = Body(VM, headers=("ETag",))
 _FIRST_STATE_S = 10.0
+_FIRST_CHANGE_S = 0.2
 
-LIST = Operation("list_vms", "List VMs", {200: (list_of(VM),)}, query=(LABELS,))
+LIST = Operation(
+    "list_vms",
+    "List VMs",
+    {200: (page_of(VM), Body(one_of_events(VM), sse.MEDIA_TYPE))},
+    query=(
+        SELECTOR,
+        only_with("phase", "phase"),
+        only_with("status", "phase, as `phase`"),
+        only_with("plugin", "plugin"),
+        only_with("node", "node"),
+        SEARCH,
+        sort_by("name", "created_at", "phase", "plugin", "node", "memory_mb", "cpu_cores", "restarts", "started_at"),
+        ORDER,
+        PAGE_LIMIT,
+        CURSOR,
+        FOLLOW_LIST,
+    ),
+    problems=(Malformed, Compacted),
+    headers=(LAST_EVENT_ID,),
+    description=(
+        "All of them unless `limit` is given. Pages hold still while VMs come and go: none is shown twice. With `watch=true` a "
+        "stream of events: those that are there, one named `synced`, then every VM that changed; one named `deleted` when it is "
+        "gone or no longer what was asked for. With `Last-Event-ID` only what came since."
+    ),
+)
 GET = Operation("get_vm", "Read one VM", {200: (_ONE,)}, problems=(NotFound,))
 CREATE = Operation(
     "create_vm",
     "Create a VM",
-    {201: (Body(VM, headers=("ETag", "Location")),)},
-    query=wait_for("ready", "stopped"),
+    {201: (Body(VM, headers=("ETag", "Location")),), 200: (Body(VM, description="What would be, with dry_run."),)},
+    query=(*wait_for("ready", "stopped"), DRY_RUN),
     request=Body(WANTED[VM]),
     problems=(InvalidInput, AlreadyExists, Exhausted, WrongState, TimedOut),
+    headers=(REASON,),
     description="201 means written down. With wait=ready it is answered when the VM is ready or has failed: look at status.",
 )
 DELETE = Operation(
     "delete_vm",
     "Delete a VM",
     {202: (_ONE,), 204: (Body(description="It is gone."),)},
-    query=(*wait_for("deleted"), UID),
+    query=(*wait_for("deleted"), UID, FORCE),
     problems=(NotFound, TimedOut),
     if_match=True,
 )
@@ -49,7 +91,12 @@ START = Operation(
     "start_vm", "Start a VM", {200: (_ONE,)}, query=wait_for("ready"), problems=(NotFound, WrongState, TimedOut), if_match=True
 )
 STOP = Operation(
-    "stop_vm", "Stop a VM", {200: (_ONE,)}, query=wait_for("stopped"), problems=(NotFound, WrongState, TimedOut), if_match=True
+    "stop_vm",
+    "Stop a VM",
+    {200: (_ONE,)},
+    query=(*wait_for("stopped"), FORCE),
+    problems=(NotFound, WrongState, TimedOut),
+    if_match=True,
 )
 RESTART = Operation(
     "restart_vm",
@@ -80,7 +127,8 @@ WATCH = Operation(
     "watch_vm",
     "Follow one VM",
     {200: (Body(one_of_events(VM), sse.MEDIA_TYPE),)},
-    problems=(NotFound,),
+    problems=(NotFound, Malformed, Compacted),
+    headers=(LAST_EVENT_ID,),
     description=(
         "The VM now and after every change, as events. An event named `deleted` is the last; `problem` says what went wrong."
     ),
@@ -90,8 +138,14 @@ WATCH = Operation(
 @get(f"{PREFIX}/vms", opt=LIST.opt)
 async def list_vms(request: Asked) -> Response[bytes]:
     asked = read_query(request)
-    vms, revision = await intents_of(request.app).vms.list(labels=asked["labels"])
-    return answer_list(vms, revision)
+    asked["phase"] = asked["phase"] or asked["status"]
+    ask = read_ask(asked, phase="phase", plugin="plugin", node="node")
+    last_id = sse.read_last_id(request)
+    if asked["watch"]:
+        check_ask(VMS, ask)
+        changes = await peek(intents_of(request.app).vms.follow(ask.filters, since=last_id), _FIRST_CHANGE_S)
+        return _stream(request, _describe_changes(changes))
+    return answer_page(request, await intents_of(request.app).vms.list_page(ask))
 
 
 @get(f"{PREFIX}/vms/{{name:str}}", opt=GET.opt)
@@ -103,7 +157,11 @@ async def get_vm(request: Asked, name: FromPath[str]) -> Response[bytes]:
 @post(f"{PREFIX}/vms", opt=CREATE.opt)
 async def create_vm(request: Asked) -> Response[bytes]:
     asked = read_query(request)
-    vm = await intents_of(request.app).vms.create(from_wire(VM, await read_json(request)))
+    wanted = from_wire(VM, await read_json(request))
+    is_dry = bool(asked["dry_run"])
+    vm = await intents_of(request.app).vms.create(wanted, author=author_of(request), dry_run=is_dry)
+    if is_dry:
+        return answer_resource(vm)
     return answer_resource(await wait_vm(request, vm, asked), 201)
 
 
@@ -112,7 +170,9 @@ async def delete_vm(request: Asked, name: FromPath[str]) -> Response[bytes]:
     asked = read_query(request)
     expected = read_if_match(request)
     try:
-        vm = await intents_of(request.app).vms.delete(name, uid=asked["uid"], expected_generation=expected)
+        vm = await intents_of(request.app).vms.delete(
+            name, uid=asked["uid"], expected_generation=expected, force=bool(asked["force"])
+        )
     except StaleRevision as error:
         raise as_precondition(error, expected) from error
     if asked["wait"] is None:
@@ -150,10 +210,23 @@ async def resume_vm(request: Asked, name: FromPath[str]) -> Response[bytes]:
 @get(f"{PREFIX}/vms/{{name:str}}/watch", opt=WATCH.opt)
 async def watch_vm(request: Asked, name: FromPath[str]) -> Response[bytes]:
     read_query(request)
-    states = await peek(intents_of(request.app).vms.watch(name), _FIRST_STATE_S)
-    return Streamed(
-        request.app, sse.end_with_problem(_describe_states(states)), media_type=sse.MEDIA_TYPE, heartbeat=sse.HEARTBEAT
-    )
+    last_id = sse.read_last_id(request)
+    # Who goes on may have nothing to hear for long.
+    patience_s = _FIRST_STATE_S if last_id is None else _FIRST_CHANGE_S
+    states = await peek(intents_of(request.app).vms.watch(name, since=last_id), patience_s)
+    return _stream(request, _describe_states(states))
+
+
+def _stream(request: Asked, events: AsyncIterator[bytes]) -> Response[bytes]:
+    source = sse.end_with_problem(events)
+    return Streamed(request.app, source, media_type=sse.MEDIA_TYPE, heartbeat=sse.HEARTBEAT, stall_s=sse.STALL_S)
+
+
+async def _describe_changes(changes: AsyncIterator[Changed[VM]]) -> AsyncIterator[bytes]:
+    names = {"put": "", "deleted": "deleted", "synced": "synced"}
+    async for change in changes:
+        content = {} if change.resource is None else to_wire(change.resource)
+        yield sse.format_event(content, event=names[change.type], id_=str(change.revision) if change.revision else "")
 
 
 async def _describe_states(states: AsyncIterator[VM | None]) -> AsyncIterator[bytes]:
@@ -161,16 +234,19 @@ async def _describe_states(states: AsyncIterator[VM | None]) -> AsyncIterator[by
         if vm is None:
             yield sse.format_event({}, event="deleted")
             return
-        yield sse.format_event(to_wire(vm))
+        yield sse.format_event(to_wire(vm), id_=str(vm.revision))
 
 
 async def _change_power(request: Asked, name: str, verb: str) -> Response[bytes]:
     asked = read_query(request)
     expected = read_if_match(request)
     vms = intents_of(request.app).vms
-    changes = {"start": vms.start, "stop": vms.stop, "restart": vms.restart, "suspend": vms.suspend, "resume": vms.resume}
+    changes = {"start": vms.start, "restart": vms.restart, "suspend": vms.suspend, "resume": vms.resume}
     try:
-        vm = await changes[verb](name, expected_generation=expected)
+        if verb == "stop":
+            vm = await vms.stop(name, expected_generation=expected, force=bool(asked["force"]))
+        else:
+            vm = await changes[verb](name, expected_generation=expected)
     except StaleRevision as error:
         raise as_precondition(error, expected) from error
     return answer_resource(await wait_vm(request, vm, asked))

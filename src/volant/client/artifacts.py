@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from volant.client.connection import Connection
 from volant.core.errors import NotFound
@@ -28,6 +28,21 @@ class Artifacts:
         except NotFound:
             return None
         return int(answer.headers.get("Volant-Size", "0"))
+
+    def list(self) -> list[dict[str, Any]]:
+        """Every stored file: ``digest``, ``size_bytes`` and ``needed_by``."""
+        found: list[dict[str, Any]] = self._connection.get_json(PATH)["items"]
+        return found
+
+    def remove(self, digest: Digest) -> None:
+        """Raises InUse while something needs it."""
+        self._connection.request("DELETE", f"{PATH}/{digest}")
+
+    def prune(self, *, dry_run: bool = False) -> Sequence[dict[str, Any]]:
+        """The files that went because nothing needs them, or would."""
+        answer = self._connection.request("POST", f"{PATH}/prune", query={"dry_run": True} if dry_run else None)
+        found: Sequence[dict[str, Any]] = answer.json()["items"]
+        return found
 
     def upload(self, digest: Digest, file: Path, on_progress: Callable[[int], None] = lambda _sent: None) -> None:
         """Store a file under its digest; ``on_progress`` hears how many bytes went so far."""

@@ -14,26 +14,37 @@ from volant.client.connection import Connection
 
 if TYPE_CHECKING:
     from volant.client.artifacts import Artifacts
+    from volant.client.configurations import Configurations
     from volant.client.events import Events
+    from volant.client.inspection import Inspections
+    from volant.client.networks import Networks
     from volant.client.plugins import Plugins
     from volant.client.pools import Pools
     from volant.client.snapshots import Snapshots
     from volant.client.system import System
     from volant.client.templates import Templates
     from volant.client.vms import VMs
+    from volant.client.workloads import Workloads
 
 
 class Client:
     """Talks to one volantd. Every method raises VolantErrors: those the server names, Unavailable when there is none."""
 
-    def __init__(self, address: str | None = None) -> None:
-        self.connection = Connection(address)
+    def __init__(self, address: str | None = None, *, token_file: str | None = None) -> None:
+        """``address`` is ``unix:///path`` or ``http://127.0.0.1:7777``; over TCP ``token_file`` vouches for this client."""
+        self.connection = Connection(address, token_file=token_file)
 
     @cached_property
     def vms(self) -> VMs:
         from volant.client.vms import VMs
 
         return VMs(self.connection)
+
+    @cached_property
+    def configurations(self) -> Configurations:
+        from volant.client.configurations import Configurations
+
+        return Configurations(self.connection)
 
     @cached_property
     def plugins(self) -> Plugins:
@@ -76,3 +87,21 @@ class Client:
         from volant.client.pools import Pools
 
         return Pools(self.connection)
+
+    @cached_property
+    def networks(self) -> Networks:
+        from volant.client.networks import Networks
+
+        return Networks(self.connection)
+
+    @cached_property
+    def inspections(self) -> Inspections:
+        from volant.client.inspection import Inspections
+
+        return Inspections(self.connection)
+
+    @cached_property
+    def workloads(self) -> Workloads:
+        from volant.client.workloads import Workloads
+
+        return Workloads(self.connection)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from volant.client.connection import Connection
-from volant.client.stream import read_server_events
+from volant.client.stream import follow_server_events
 from volant.core.event import Event
 from volant.core.resource import read_wire
 
@@ -29,10 +29,8 @@ class Events:
     def follow(
         self, since: str = "", *, about_kind: str | None = None, about_name: str | None = None
     ) -> Iterator[tuple[str, Event]]:
-        """``(id, event)`` after ``since``, or from now on. Ends when volantd stops; Compacted when ``since`` is too old."""
-        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": since} if since else {})}
+        """``(id, event)`` after ``since``, or from now on; the id is empty where one cannot go on. A stream that ends is taken
+        up again. Raises Compacted when ``since`` is too old, Unavailable when volantd does not come back."""
         query = {"about_kind": about_kind, "about_name": about_name}
-        with self._connection.stream(PATH, query=query, headers=headers) as stream:
-            for event in read_server_events(stream):
-                if event is not None:
-                    yield event.id, read_wire(Event, msgspec.json.decode(event.data))
+        for event in follow_server_events(self._connection, PATH, query, since=since):
+            yield event.id, read_wire(Event, msgspec.json.decode(event.data))

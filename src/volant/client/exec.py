@@ -1,99 +1,120 @@
-"""A program in a guest, over a WebSocket. The messages are those of docs/reference/api.md."""
+"""A program in a guest, its workload, and its console, over a WebSocket. The messages are those of docs/reference/api.md."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
-from types import TracebackType
 from typing import Any, Literal
 
 import msgspec
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-from websockets.sync.client import unix_connect
 
-from volant.client.connection import open_socket
-from volant.client.problem import raise_problem, read_problem
+from volant.client.connection import Connection, Query
+from volant.client.websocket import WebSocketConnection
 from volant.core.errors import Unavailable
 
-_STDIN, _STDOUT, _SIGNAL = 0, 1, 6
+_STDIN, _STDOUT, _RESIZE, _SIGNAL = 0, 1, 4, 6
 STDIN_CHUNK_BYTES = 32 * 1024
-OPEN_S = 30.0
-CLOSE_S = 2.0
-MESSAGE_MAX_BYTES = 1024 * 1024
+
+Output = tuple[Literal["stdout", "stderr"], bytes]
 
 
-class ExecConnection:
+class ExecConnection(WebSocketConnection):
     """Iterate for ``("stdout" | "stderr", bytes)``; then ``code`` or ``signal`` says how the program ended.
 
     Reading and writing may be done by different threads. Leaving the context hangs up on a program that still runs.
     """
 
-    def __init__(self, socket_path: str, path: str, asked: dict[str, Any]) -> None:
+    what = "the program"
+
+    def __init__(self, connection: Connection, path: str, asked: dict[str, Any]) -> None:
         self.code: int | None = None
         self.signal: int | None = None
-        connection = open_socket(socket_path, OPEN_S)
-        self._open = ExitStack()
+        super().__init__(connection, path)
         try:
-            self._socket = self._open.enter_context(
-                unix_connect(
-                    uri=f"ws://localhost{path}", sock=connection, compression=None, open_timeout=OPEN_S, close_timeout=CLOSE_S,
-                    max_size=MESSAGE_MAX_BYTES, proxy=None,
-                )
-            )  # fmt: skip
-        except InvalidStatus as error:
-            connection.close()
-            raise_problem(error.response.status_code, bytes(error.response.body or b""))
-        except (InvalidHandshake, OSError, EOFError) as error:
-            connection.close()
-            raise Unavailable(f"volantd did not take up the exec ({type(error).__name__})") from error
-        try:
-            self._send(msgspec.json.encode(asked).decode())
+            self.send(msgspec.json.encode(asked).decode())
         except Unavailable:
             self.close()
             raise
 
-    def __enter__(self) -> ExecConnection:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._open.close()
-
     def write_stdin(self, content: bytes) -> None:
         """Raises Unavailable when the exec is over."""
         for start in range(0, len(content), STDIN_CHUNK_BYTES):
-            self._send(bytes([_STDIN]) + content[start : start + STDIN_CHUNK_BYTES])
+            self.send(bytes([_STDIN]) + content[start : start + STDIN_CHUNK_BYTES])
 
     def close_stdin(self) -> None:
-        self._send(bytes([_STDIN]))
+        self.send(bytes([_STDIN]))
 
     def send_signal(self, number: int) -> None:
         """To the program's process group."""
-        self._send(bytes([_SIGNAL, number]))
+        self.send(bytes([_SIGNAL, number]))
 
-    def __iter__(self) -> Iterator[tuple[Literal["stdout", "stderr"], bytes]]:
+    def resize(self, rows: int, cols: int) -> None:
+        """Its terminal has another size now, 1 to 9,999 each."""
+        self.send(bytes([_RESIZE]) + struct.pack(">HH", rows, cols))
+
+    def __iter__(self) -> Iterator[Output]:
         """Raises the error that volantd tells, or Unavailable when it ends without a word."""
         while True:
-            try:
-                message = self._socket.recv()
-            except (ConnectionClosed, OSError) as error:
-                raise Unavailable("the connection to the program was lost", hint="is volantd still running?") from error
-            if isinstance(message, str):
-                self._read_end(message)
+            message = self.receive()
+            if message is None:
+                raise Unavailable(f"the connection to {self.what} was lost", hint="is volantd still running?")
+            if isinstance(message, dict):
+                self.code, self.signal = _number(message.get("code")), _number(message.get("signal"))
                 return
             if message:
-                yield ("stdout" if message[0] == _STDOUT else "stderr", bytes(message[1:]))
+                yield ("stdout" if message[0] == _STDOUT else "stderr", message[1:])
 
-    def _read_end(self, text: str) -> None:
-        end = msgspec.json.decode(text)
-        if "detail" in end:
-            raise read_problem(int(end.get("status", 500)), end)
-        self.code, self.signal = end.get("code"), end.get("signal")
 
-    def _send(self, message: bytes | str) -> None:
+class AttachConnection(ExecConnection):
+    """As an exec, of the workload itself; ``has_tty`` and ``pid`` say what it is. Leaving the context ends nothing."""
+
+    what = "the workload"
+
+    def __init__(self, connection: Connection, path: str, asked: dict[str, Any]) -> None:
+        super().__init__(connection, path, asked)
         try:
-            self._socket.send(message)
-        except (ConnectionClosed, OSError) as error:
-            raise Unavailable("the program ended, or volantd did") from error
+            told = self.receive()
+        except BaseException:
+            self.close()
+            raise
+        if not isinstance(told, dict):
+            self.close()
+            raise Unavailable("volantd did not say what was attached to")
+        self.has_tty = bool(told.get("tty"))
+        self.pid = _number(told.get("pid")) or 0
+
+
+class ConsoleConnection(WebSocketConnection):
+    """Iterate for what the serial console prints, until the VM is deleted."""
+
+    what = "the console"
+
+    def __init__(self, connection: Connection, path: str, query: Query) -> None:
+        super().__init__(connection, path, query)
+        try:
+            self.receive()
+        except BaseException:
+            self.close()
+            raise
+
+    def write_stdin(self, content: bytes) -> None:
+        """Type. Raises Unavailable when it is over."""
+        for start in range(0, len(content), STDIN_CHUNK_BYTES):
+            self.send(content[start : start + STDIN_CHUNK_BYTES])
+
+    def close_stdin(self) -> None:
+        """A console has no end of input: nothing more is typed, and reading goes on."""
+
+    def send_signal(self, number: int) -> None:
+        """A console has no signals but the keys that its terminal makes them of."""
+
+    def resize(self, rows: int, cols: int) -> None:
+        """A serial line has no size."""
+
+    def __iter__(self) -> Iterator[Output]:
+        while isinstance(message := self.receive(), bytes):
+            yield "stdout", message
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) else None

@@ -27,6 +27,10 @@ class System:
         found: dict[str, Any] = self._connection.get_json("/api/v1/system/summary")
         return found
 
+    def rotate_token(self) -> str:
+        """A new token for who connects by TCP; the old one is worth nothing any more."""
+        return str(self._connection.request("POST", "/api/v1/system/token").json()["token"])
+
     def drain(self) -> int:
         """Tell every VM of the host to stop; how many that were."""
         return int(self._connection.request("POST", "/api/v1/system/drain").json()["stopping"])

@@ -27,13 +27,21 @@ from volant.core.event import Event, EventSpec, EventStatus
 from volant.core.ids import check_name, new_uid
 from volant.core.manifest import convert_manifest
 from volant.core.plugin import ArtifactStatus, Plugin, PluginSpec, PluginStatus, wanted_artifacts
-from volant.core.resource import Meta
+from volant.core.resource import Meta, to_stored
+from volant.core.security import ProcessSecurity
 from volant.core.trust import SignedManifest
 from volant.core.vm import VM, Address, StartRecord, VMStatus
+from volant.core.vm_revision import NOBODY, Author
 from volant.core.wait import goal_reached
-from volant.node.door import Check, ExecRequest, ExecResult, LogLine, VMStats
+from volant.intent.listing import Ask, Page, choose_page
+from volant.intent.plugin_list import PLUGINS
+from volant.intent.vm_list import VMS
+from volant.node.door import Check, ExecRequest, ExecResult, Inspection, LogLine, VMStats
+from volant.store.contract import Stored
+from volant.store.records import key_of
 
 from .fast_starts import FakePools, FakeSnapshots, FakeTemplates
+from .guest_ports import FakePort, FakePorts
 
 NOW = "2026-01-31T12:00:00.000000Z"
 replace = msgspec.structs.replace
@@ -85,7 +93,9 @@ class FakeVMs:
         self.table = Table("VM")
         self._plugins = plugins
 
-    async def create(self, wanted: Any, *, project: str = "default") -> VM:
+    async def create(
+        self, wanted: Any, *, project: str = "default", author: Author = NOBODY, dry_run: bool = False
+    ) -> VM:
         check_name(wanted.name)
         if wanted.spec.plugin not in self._plugins.rows:
             raise InvalidInput(f"there is no plugin named {wanted.spec.plugin!r}", field="plugin", hint="volar plugins list")
@@ -93,10 +103,16 @@ class FakeVMs:
             raise AlreadyExists(f"there is a VM named {wanted.name!r} already")
         meta = Meta(name=wanted.name, uid=new_uid(), labels=wanted.labels, created_at=NOW)
         spec = replace(wanted.spec, cpu_cores=wanted.spec.cpu_cores or 1, memory_mb=wanted.spec.memory_mb or 256, disk_mb=1024)
-        return await self.table.put(VM(meta=meta, spec=spec, status=VMStatus()))
+        vm = VM(meta=meta, spec=spec, status=VMStatus())
+        return vm if dry_run else await self.table.put(vm)
 
     async def get(self, name: str, *, project: str = "default") -> VM:
         return self.table.get(name)
+
+    async def list_page(self, ask: Ask, *, project: str = "default") -> Page[VM]:
+        rows = sorted(self.table.rows.items())
+        stored = [Stored(key_of(vm), vm.revision, to_stored(vm)) for _, vm in rows]
+        return choose_page(VMS, stored, self.table.revision, ask)
 
     async def list(self, *, project: str = "default", labels: dict[str, str] | None = None) -> tuple[list[VM], int]:
         wanted = (labels or {}).items()
@@ -105,8 +121,11 @@ class FakeVMs:
     async def start(self, name: str, *, project: str = "default", expected_generation: int | None = None) -> VM:
         return await self._change(name, expected_generation, "running")
 
-    async def stop(self, name: str, *, project: str = "default", expected_generation: int | None = None) -> VM:
-        return await self._change(name, expected_generation, "stopped")
+    async def stop(
+        self, name: str, *, project: str = "default", expected_generation: int | None = None, force: bool = False
+    ) -> VM:
+        vm = await self._change(name, expected_generation, "stopped")
+        return await self.table.put(replace(vm, spec=replace(vm.spec, force_stop=True))) if force else vm
 
     async def suspend(self, name: str, *, project: str = "default", expected_generation: int | None = None) -> VM:
         if self.table.get(name).spec.power == "stopped":
@@ -120,7 +139,13 @@ class FakeVMs:
     restart = resume = start
 
     async def delete(
-        self, name: str, *, project: str = "default", uid: str | None = None, expected_generation: int | None = None
+        self,
+        name: str,
+        *,
+        project: str = "default",
+        uid: str | None = None,
+        expected_generation: int | None = None,
+        force: bool = False,
     ) -> VM:
         vm = self._checked(name, expected_generation)
         if uid not in (None, vm.uid):
@@ -137,7 +162,7 @@ class FakeVMs:
             raise TimedOut(f"VM {vm.name!r} is not {goal}: Pending") from None
         return None
 
-    async def watch(self, name: str, *, project: str = "default") -> AsyncIterator[VM | None]:
+    async def watch(self, name: str, *, project: str = "default", since: int | None = None) -> AsyncIterator[VM | None]:
         async for current in self.table.follow(self.table.get(name).uid):
             yield current
 
@@ -162,7 +187,7 @@ class FakePlugins:
         self._artifacts = artifacts
 
     async def install(
-        self, manifest: Any, signed: SignedManifest | None = None, *, project: str = "default"
+        self, manifest: Any, signed: SignedManifest | None = None, *, how: Any = None, project: str = "default"
     ) -> tuple[Plugin, bool]:
         checked = convert_manifest(manifest)
         found = []
@@ -180,13 +205,31 @@ class FakePlugins:
         return await self.table.put(Plugin(meta=meta, spec=spec, status=status)), True
 
     async def get(self, name: str, *, project: str = "default") -> Plugin:
-        return self.table.get(name)
+        stem, _, version = name.partition("@")
+        plugin: Plugin = self.table.get(stem)
+        if version not in ("", plugin.spec.version):
+            raise NotFound(f"there is no plugin named {name!r}")
+        return plugin
+
+    async def list_needed(self) -> dict[str, set[str]]:
+        return {one.digest: {row.name} for row in self.table.rows.values() for one in row.status.artifacts}
+
+    async def get_of(self, vm: VM) -> Plugin:
+        return self.table.get(vm.spec.plugin)
 
     async def list(self, *, project: str = "default") -> tuple[list[Plugin], int]:
         return list(self.table.rows.values()), self.table.revision
 
-    async def remove(self, name: str, *, project: str = "default") -> Plugin:
-        plugin = self.table.get(name)
+    async def list_page(self, ask: Ask, *, project: str = "default") -> Page[Plugin]:
+        stored = [Stored(key_of(row), row.revision, to_stored(row)) for row in self.table.rows.values()]
+        return choose_page(PLUGINS, stored, self.table.revision, ask)
+
+    async def wait_gone(self, name: str, *, timeout_s: float, project: str = "default") -> None:
+        pass  # it goes at once
+
+    async def remove(self, name: str, *, force: bool = False, project: str = "default") -> Plugin:
+        plugin = await self.get(name)
+        name = plugin.name
         if any(vm.spec.plugin == name for vm in self._vms.table.rows.values()):
             raise InUse(f"the plugin {name!r} is used", hint="delete those VMs first")
         await self.table.drop(name)
@@ -306,7 +349,9 @@ class FakeDoor:
         self.requests: list[ExecRequest] = []
         self.templates = FakeTemplates()
         self.stats: dict[str, VMStats] = {}
+        self.security: dict[str, ProcessSecurity] = {}
         """By uid, of those that run."""
+        self.ports = FakePorts()
         self._changed = asyncio.Condition()
 
     async def write_line(self, text: str, source: Any = "stdout", partial: bool = False) -> None:
@@ -327,6 +372,11 @@ class FakeDoor:
             yield session
         finally:
             session.hung_up.set()
+
+    @asynccontextmanager
+    async def open_port(self, uid: str, port: int, *, host: str = "127.0.0.1") -> AsyncIterator[FakePort]:
+        async with self.ports.open(port, host) as connection:
+            yield connection
 
     async def read_logs(
         self, uid: str, *, tail: int | None = None, since: str | None = None, previous: bool = False, follow: bool = False
@@ -356,6 +406,12 @@ class FakeDoor:
         self.artifacts[digest] = whole
         return len(whole)
 
+    async def list_artifacts(self, *, older_than_s: float = 0.0) -> dict[str, int]:
+        return {} if older_than_s else {digest: len(content) for digest, content in self.artifacts.items()}
+
+    async def remove_artifacts(self, digests: Any) -> set[str]:
+        return {digest for digest in digests if self.artifacts.pop(digest, None) is not None}
+
     async def artifact_size(self, digest: Any) -> int | None:
         return len(self.artifacts[digest]) if digest in self.artifacts else None
 
@@ -363,6 +419,17 @@ class FakeDoor:
         if uid not in self.stats:
             raise WrongState("the VM does not run", hint="volar vms start NAME")
         return self.stats[uid]
+
+    async def read_security(self, uid: str) -> ProcessSecurity:
+        if uid not in self.security:
+            raise WrongState("the VM does not run", hint="volar vms start NAME")
+        return self.security[uid]
+
+    async def inspect(self, uid: str) -> Inspection:
+        found = Inspection(state_directory=f"/data/{uid}", socket_directory=f"/run/{uid}")
+        if uid not in self.security:
+            return found
+        return msgspec.structs.replace(found, run_state="running", command=("vmm",), security=self.security[uid])
 
     async def check_host(self) -> list[Check]:
         return [

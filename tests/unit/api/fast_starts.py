@@ -9,11 +9,15 @@ import msgspec
 
 from volant.core.errors import AlreadyExists, NotFound, TimedOut
 from volant.core.ids import check_name, new_uid
-from volant.core.resource import Meta, Wanted
+from volant.core.resource import Meta, Wanted, to_stored
 from volant.core.snapshot import Snapshot, SnapshotSpec, SnapshotStatus
 from volant.core.template import Template
 from volant.core.vm import VM, VMSpec
+from volant.intent.listing import Ask, Page, choose_page
 from volant.intent.pools import Pool
+from volant.intent.snapshot_list import SNAPSHOTS
+from volant.store.contract import Stored
+from volant.store.records import key_of
 
 NOW = "2026-01-31T12:00:00.000000Z"
 MIB = 1024 * 1024
@@ -52,6 +56,11 @@ class FakeSnapshots:
     async def get(self, name: str, *, project: str = "default") -> Snapshot:
         found: Snapshot = self.table.get(name)
         return found
+
+    async def list_page(self, ask: Ask, *, project: str = "default") -> Page[Snapshot]:
+        rows = sorted(self.table.rows.items())
+        stored = [Stored(key_of(row), row.revision, to_stored(row)) for _, row in rows]
+        return choose_page(SNAPSHOTS, stored, self.table.revision, ask)
 
     async def list(self, *, project: str = "default", labels: dict[str, str] | None = None) -> tuple[list[Snapshot], int]:
         wanted = (labels or {}).items()

@@ -14,6 +14,7 @@ import structlog
 from volant.api.app import build_app
 from volant.api.server import serve
 from volant.auth.peer import Peer, PeerPolicy
+from volant.auth.token import TokenFile
 
 from .control_plane import ControlPlane
 
@@ -59,8 +60,15 @@ class Served:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(str(self.path))
         listener.listen()
-        app = self.app = build_app(self.plane.intents, self.plane.door, "0.0.test", policy=_Recording(self.peers, self._allow))
-        self._serving = asyncio.create_task(serve(app, [listener], on_listening=self._listening.set, grace_s=1))
+        tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        tcp.bind(("127.0.0.1", 0))
+        tcp.listen()
+        self.tcp_address = f"http://127.0.0.1:{tcp.getsockname()[1]}"
+        self.tokens = TokenFile(self.path.with_name("token"))
+        self.tokens.ensure()
+        policy = _Recording(self.peers, self._allow)
+        app = self.app = build_app(self.plane.intents, self.plane.door, "0.0.test", policy=policy, tokens=self.tokens)
+        self._serving = asyncio.create_task(serve(app, [listener, tcp], on_listening=self._listening.set, grace_s=1))
         try:
             await self._serving
         except asyncio.CancelledError:

@@ -29,7 +29,7 @@ def _fill(path: str) -> str:
 def test_the_document_holds_every_route() -> None:
     app = build_app(None, None, "0")  # type: ignore[arg-type]
     routed = {
-        (method, route.path.replace(":str}", "}"))
+        (method, route.path.replace(":str}", "}").replace(":path}", "}"))
         for route in app.routes
         if isinstance(route, HTTPRoute)
         for method in route.methods
@@ -39,7 +39,9 @@ def test_the_document_holds_every_route() -> None:
         (method.upper(), path) for path, methods in build_document(HANDLERS, "0")["paths"].items() for method in methods
     }
     assert routed == documented
-    sockets = {route.path.replace(":str}", "}") for route in app.routes if isinstance(route, WebSocketRoute)}
+    sockets = {
+        route.path.replace(":str}", "}").replace(":path}", "}") for route in app.routes if isinstance(route, WebSocketRoute)
+    }
     assert sockets <= {path for _, path in documented}
 
 

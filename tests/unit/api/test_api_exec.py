@@ -114,4 +114,4 @@ def test_without_an_upgrade_it_says_what_to_do(client: Client, api: Connection) 
 
 def test_a_server_that_is_not_there_is_said_plainly(served: Served) -> None:
     with pytest.raises(Unavailable, match="no volantd answers"):
-        ExecConnection(str(served.path) + "x", "/api/v1/vms/web/exec", {"argv": ["echo"]})
+        ExecConnection(Connection(f"{served.address}x"), "/api/v1/vms/web/exec", {"argv": ["echo"]})

@@ -23,7 +23,17 @@ from volant.core.network import NetworkSpec
 from volant.core.resource import Meta
 from volant.core.snapshot import Snapshot
 from volant.core.vm import VM, VMSpec, VMStatus
-from volant.intent import EventIntent, Intents, PluginIntent, PoolIntent, SnapshotIntent, SystemIntent, VMIntent
+from volant.intent import (
+    ConfigurationIntent,
+    EventIntent,
+    Intents,
+    NetworkIntent,
+    PluginIntent,
+    PoolIntent,
+    SnapshotIntent,
+    SystemIntent,
+    VMIntent,
+)
 from volant.intent.bootstrap import ensure_default_network
 from volant.store.records import create_of, find_resource, update_of
 from volant.store.sqlite import SqliteStore, open_store
@@ -62,6 +72,8 @@ async def client(store: SqliteStore, tmp_path: Path) -> AsyncIterator[Client]:
         system=SystemIntent(store, vms, plugins),
         snapshots=SnapshotIntent(store, clock, vms),
         pools=PoolIntent(store),
+        configuration=ConfigurationIntent(clock, vms),
+        networks=NetworkIntent(store, clock),
     )
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(tmp_path / "v.sock"))
@@ -187,3 +199,17 @@ async def test_pools_count_the_clones_that_are_parked(client: Client, store: Sql
         assert client.pools.list() == [{**expected, "wanted": 0}]
 
     await asyncio.to_thread(look)
+
+
+async def test_networks_are_made_listed_and_removed(client: Client) -> None:
+    made = await asyncio.to_thread(client.networks.create, "backend", subnet="10.20.0.0/24")
+    assert (made.spec.bridge, made.status.phase) == ("vbr-backend", "Pending")
+    assert [each.name for each in await asyncio.to_thread(client.networks.list)] == ["backend", "default"]
+    assert await asyncio.to_thread(client.networks.get, "backend") == made
+    with pytest.raises(InvalidInput) as caught:
+        await asyncio.to_thread(client.networks.create, "other", subnet="10.20.0.0/16")
+    assert caught.value.field == "subnet"
+    going = await asyncio.to_thread(client.networks.delete, "backend")
+    assert going is not None and going.deleting
+    with pytest.raises(WrongState):
+        await asyncio.to_thread(client.networks.delete, "default")

@@ -79,7 +79,7 @@ def test_answers_are_what_the_document_says(served: Served, api: Connection) -> 
     pooled = api.request("PUT", "/api/v1/plugins/nginx/pool", document={"size": 2})
     _check(pooled.json(), _schema("/api/v1/plugins/{name}/pool", "put", 200), "pooled")
     served.plane.door.stats[made.json()["uid"]] = make_stats()
-    for path in ("/api/v1/snapshots", "/api/v1/templates", "/api/v1/pools", "/api/v1/vms/{name}/stats"):
+    for path in ("/api/v1/snapshots", "/api/v1/templates", "/api/v1/pools", "/api/v1/vms/{name}/stats", "/api/v1/stats"):
         _check(api.get_json(path.replace("{name}", "web")), _schema(path, "get", 200), path)
     _check(api.request("POST", "/api/v1/templates/prune").json(), _schema("/api/v1/templates/prune", "post", 200), "pruned")
     _check(api.request("POST", "/api/v1/system/drain").json(), _schema("/api/v1/system/drain", "post", 200), "drained")
@@ -109,6 +109,6 @@ def test_less_may_be_sent_than_may_be_read() -> None:
 def test_every_error_of_a_route_stands_in_its_answers() -> None:
     assert {AlreadyExists, InvalidInput, Malformed, WrongMediaType, TooLarge, TimedOut, Forbidden} <= set(problems_of(CREATE))
     answers = DOCUMENT["paths"]["/api/v1/vms"]["post"]["responses"]
-    assert {"201", "400", "403", "409", "413", "415", "422", "500", "503", "504"} == set(answers)
+    assert {"200", "201", "400", "401", "403", "406", "409", "413", "415", "422", "431", "500", "503", "504"} == set(answers)
     assert "already_exists" in answers["409"]["description"]
     assert "403" not in DOCUMENT["paths"]["/healthz"]["get"]["responses"]

@@ -31,7 +31,7 @@ def test_create_answers_with_the_object_its_place_and_its_generation(api: Connec
 
     assert answer.status == 201
     assert answer.headers["Location"] == "/api/v1/vms/web"
-    assert answer.headers["ETag"] == '"1"'
+    assert answer.headers["ETag"].startswith('"1.')
     made = answer.json()
     assert (made["kind"], made["name"], made["memory_mb"], made["labels"]) == ("VM", "web", 128, {"tier": "web"})
     assert made["status"]["phase"] == "Pending"
@@ -48,9 +48,9 @@ def test_list_narrows_by_labels(api: Connection) -> None:
     api.request("POST", VMS, document={**WEB, "labels": {"tier": "web", "zone": "a"}})
     api.request("POST", VMS, document={"name": "db", "plugin": "nginx", "labels": {"tier": "db"}})
 
-    assert [vm["name"] for vm in api.get_json(VMS)["items"]] == ["web", "db"]
+    assert [vm["name"] for vm in api.get_json(VMS)["items"]] == ["db", "web"]
     assert [vm["name"] for vm in api.get_json(VMS, {"labels": "tier=web,zone=a"})["items"]] == ["web"]
-    assert api.get_json(VMS, {"labels": "tier=cache"}) == {"items": []}
+    assert api.get_json(VMS, {"labels": "tier=cache"})["items"] == []
 
 
 def test_two_creates_with_one_name_conflict(api: Connection) -> None:
@@ -75,7 +75,7 @@ def test_a_vm_that_cannot_be_right_is_refused_by_name(api: Connection, document:
     with pytest.raises(InvalidInput) as refused:
         api.request("POST", VMS, document=document)
     assert refused.value.field == field
-    assert api.get_json(VMS) == {"items": []}
+    assert api.get_json(VMS)["items"] == []
 
 
 def test_wait_answers_when_it_is_ready(served: Served, api: Connection) -> None:
@@ -100,7 +100,7 @@ def test_wait_that_takes_too_long_says_where_it_stands(api: Connection) -> None:
 def test_power_takes_a_precondition(api: Connection) -> None:
     api.request("POST", VMS, document=WEB)
     stopped = api.request("POST", f"{VMS}/web/stop", headers={"If-Match": '"1"'})
-    assert (stopped.status, stopped.json()["power"], stopped.headers["ETag"]) == (200, "stopped", '"2"')
+    assert (stopped.status, stopped.json()["power"], stopped.headers["ETag"].partition(".")[0]) == (200, "stopped", '"2')
     with pytest.raises(PreconditionFailed, match="generation 2, not 1"):
         api.request("POST", f"{VMS}/web/start", headers={"If-Match": '"1"'})
     with pytest.raises(Malformed, match="If-Match"):
@@ -150,7 +150,7 @@ def test_query_parameters_that_cannot_be_right_are_refused(api: Connection, quer
     with pytest.raises(InvalidInput) as refused:
         api.request("POST", VMS, query=query, document=WEB)
     assert refused.value.field == field
-    assert api.get_json(VMS) == {"items": []}
+    assert api.get_json(VMS)["items"] == []
 
 
 def test_bodies_that_cannot_be_read_are_refused(api: Connection) -> None:
@@ -170,14 +170,14 @@ def test_unknown_addresses_and_methods_are_problems(api: Connection) -> None:
         api.request("GET", "/api/v1/pods")
     assert absent.value.hint is not None
     with pytest.raises(WrongMethod):
-        api.request("PUT", f"{VMS}/web")
+        api.request("PUT", f"{VMS}/web/start")
 
 
 def test_what_nobody_foresaw_is_a_problem_with_an_id(served: Served, api: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def break_down(**_: object) -> None:
+    async def break_down(*_: object, **__: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr(served.plane.vms, "list", break_down)
+    monkeypatch.setattr(served.plane.vms, "list_page", break_down)
     with pytest.raises(Exception, match="did not foresee") as told:
         api.get_json(VMS)
     assert "secret" not in str(told.value)

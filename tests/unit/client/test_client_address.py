@@ -10,33 +10,34 @@ from pathlib import Path
 import pytest
 
 from volant.api.listen import bind_socket
-from volant.client.address import socket_path
+from volant.client.address import Address, read_token
 from volant.client.connection import Connection, format_query, open_socket
 from volant.core.errors import Forbidden, InvalidInput, Unavailable, WrongState
 
 from ..api.served import Served  # noqa: TID252  # importlib mode knows no top-level name for it
 
 
-@pytest.mark.parametrize(
-    ("address", "path"),
-    [("unix:///run/v.sock", "/run/v.sock"), ("unix:/run/v.sock", "/run/v.sock"), ("unix:v.sock", "v.sock")],
-)
-def test_addresses_name_a_socket(address: str, path: str) -> None:
-    assert socket_path(address) == path
-
-
-@pytest.mark.parametrize("address", ["", "/run/v.sock", "http://localhost", "unix:", "unix://", "unix://host/path", "unix:////"])
-def test_other_addresses_are_refused(address: str) -> None:
-    with pytest.raises(InvalidInput, match="not where a volantd answers"):
-        socket_path(address)
-
-
 def test_the_environment_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOLANT_API", "unix:///elsewhere.sock")
-    assert Connection().path == "/elsewhere.sock"
-    assert Connection("unix:///here.sock").path == "/here.sock"
+    assert Connection().address.path == "/elsewhere.sock"
+    assert Connection("unix:///here.sock").address.path == "/here.sock"
     monkeypatch.delenv("VOLANT_API")
-    assert Connection().path == "/run/volant/volantd.sock"
+    assert Connection().address.path == "/run/volant/volantd.sock"
+
+
+def test_a_token_comes_from_a_file_or_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("VOLANT_TOKEN", "VOLANT_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    assert Connection("http://127.0.0.1:1").credentials == {}
+    (tmp_path / "token").write_text("from-file\n")
+    assert read_token(str(tmp_path / "token")) == "from-file"
+    monkeypatch.setenv("VOLANT_TOKEN_FILE", str(tmp_path / "token"))
+    assert Connection("http://127.0.0.1:1").credentials == {"Authorization": "Bearer from-file"}
+    monkeypatch.setenv("VOLANT_TOKEN", "from-environment")
+    assert read_token(None) == "from-environment"
+    assert Connection("unix:///v.sock").credentials == {}, "the kernel vouches for who asks there"
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        read_token(str(tmp_path / "none"))
 
 
 def test_nobody_there_is_one_clear_error(tmp_path: Path) -> None:
@@ -45,16 +46,16 @@ def test_nobody_there_is_one_clear_error(tmp_path: Path) -> None:
     assert "is volantd running?" in str(absent.value.hint)
     (tmp_path / "file").touch()
     with pytest.raises(Unavailable, match="connection refused"):
-        open_socket(str(tmp_path / "file"), 1.0)
+        open_socket(Address(str(tmp_path / "file")), 1.0)
     with pytest.raises(Unavailable, match="no volantd answers"):
-        open_socket("/" + "x" * 200, 1.0)
+        open_socket(Address("/" + "x" * 200), 1.0)
 
 
 def test_a_path_longer_than_an_address_is_reached(tmp_path: Path) -> None:
     directory = tmp_path / ("d" * 120)
     with bind_socket(directory / "volantd.sock") as listening:
         assert stat.S_IMODE(os.stat(directory / "volantd.sock").st_mode) == 0o660
-        with open_socket(str(directory / "volantd.sock"), 1.0):
+        with open_socket(Address(str(directory / "volantd.sock")), 1.0):
             accepted, _ = listening.accept()
             accepted.close()
     assert not (directory / "volantd.sock").exists()
@@ -80,7 +81,7 @@ def test_a_socket_that_is_not_ours_says_what_to_do(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("socket.socket.connect", refuse)
     with pytest.raises(Forbidden) as refused:
-        open_socket(str(tmp_path / "v.sock"), 1.0)
+        open_socket(Address(str(tmp_path / "v.sock")), 1.0)
     assert "join the group volant" in str(refused.value.hint)
 
 

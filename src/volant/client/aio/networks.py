@@ -1,0 +1,58 @@
+# Made of volant/client/networks.py by volant.client.generate: change that, and make this anew.
+"""Networks through the API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from volant.client.aio.connection import ANSWER_S, Connection
+from volant.client.waiting import wait_query
+from volant.core.network import DhcpSource, Network
+from volant.core.resource import read_wire
+
+PATH = "/api/v1/networks"
+
+
+class Networks:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def create(
+        self,
+        name: str,
+        *,
+        subnet: str = "",
+        bridge: str = "",
+        mtu: int = 1500,
+        dhcp: DhcpSource = "volant",
+        labels: Mapping[str, str] | None = None,
+        wait: bool = False,
+        timeout_s: float = 60.0,
+    ) -> Network:
+        """With ``wait`` the answer comes when its bridge is there or it has failed: look at its status."""
+        document = {"name": name, "subnet": subnet, "bridge": bridge, "mtu": mtu, "dhcp": dhcp, "labels": dict(labels or {})}
+        answer = await self._connection.request(
+            "POST",
+            PATH,
+            query=wait_query("ready" if wait else None, timeout_s),
+            document=document,
+            timeout_s=ANSWER_S + (timeout_s if wait else 0),
+        )
+        return read_wire(Network, answer.json())
+
+    async def get(self, name: str) -> Network:
+        return read_wire(Network, await self._connection.get_json(f"{PATH}/{name}"))
+
+    async def list(self, labels: Mapping[str, str] | None = None) -> list[Network]:
+        selector = ",".join((f"{key}={value}" for key, value in labels.items())) if labels else None
+        return [read_wire(Network, item) for item in (await self._connection.get_json(PATH, {"labels": selector}))["items"]]
+
+    async def delete(self, name: str, *, wait: bool = False, timeout_s: float = 60.0) -> Network | None:
+        """The network as it is being deleted; None when it was waited for and is gone."""
+        answer = await self._connection.request(
+            "DELETE",
+            f"{PATH}/{name}",
+            query=wait_query("deleted" if wait else None, timeout_s),
+            timeout_s=ANSWER_S + (timeout_s if wait else 0),
+        )
+        return None if answer.status == 204 else read_wire(Network, answer.json())
