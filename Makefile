@@ -1,5 +1,5 @@
 # The commands of this house. `make demo` and `make test` install what they miss.
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench man clean
 
 help:
 	@echo "make demo    build a real nginx image, boot it in two microVMs, fetch a page from each, clean up"
@@ -7,6 +7,7 @@ help:
 	@echo "make test    lint, types and every test that this machine can run"
 	@echo "make lint    ruff, mypy and the walls between the rooms"
 	@echo "make bench   measure against the peers named in bench/RESULTS.md"
+	@echo "make man     write the manual pages to build/man"
 	@echo "make setup   install what is missing: Debian packages, .venv, kestrel and the holder"
 	@echo "make clean   remove what was built here (not the virtual environment)"
 
@@ -28,6 +29,10 @@ test: lint
 
 bench: setup
 	@.venv/bin/python -m bench $(BENCH)
+
+man: setup
+	@.venv/bin/python -m volant.manual build/man
+	@echo "man: build/man; read one: man build/man/volar.1"
 
 clean:
 	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -40,14 +40,15 @@ class LocalManifest:
     signed: SignedManifest | None
 
 
-def read_local_manifest(given: Path) -> LocalManifest:
+def read_local_manifest(given: Path, checksum: str = "") -> LocalManifest:
     """The manifest at ``given`` (a file, or a directory that holds ``manifest.json``), ready to be sent.
 
     Each local url has become ``artifact:DIGEST`` and each empty checksum the file's own. http urls are left as they are. A
     signature beside it (``manifest.json.minisig``) goes along with the manifest as it was signed.
 
     Raises:
-        NotFound: there is no such file. InvalidInput: the manifest breaks a rule, or a file is not what it says.
+        NotFound: there is no such file. InvalidInput: the manifest breaks a rule, is not ``checksum`` where that is given, or a
+            file is not what it says.
     """
     path = given / "manifest.json" if given.is_dir() else given
     try:
@@ -56,6 +57,8 @@ def read_local_manifest(given: Path) -> LocalManifest:
         raise NotFound(f"there is no {path}", hint="fledge build prints the path of the manifest that it wrote") from error
     except OSError as error:
         raise InvalidInput(f"{path}: {error.strerror}") from error
+    if checksum and check_digest(checksum) != "sha256:" + hashlib.sha256(content).hexdigest():
+        raise InvalidInput(f"{path} is sha256:{hashlib.sha256(content).hexdigest()}, not {checksum}", field="checksum")
     if len(content) > MANIFEST_MAX_BYTES:
         raise InvalidInput(f"{path} is larger than a manifest may be ({MANIFEST_MAX_BYTES} bytes)")
     try:
@@ -65,12 +68,12 @@ def read_local_manifest(given: Path) -> LocalManifest:
     convert_manifest(manifest)
     files = []
     for role, medium in _find_media(manifest):
-        local = _resolve(str(medium["url"]), path.parent)
+        local = _resolve(str(medium["source" if "source" in medium else "url"]), path.parent)
         if local is None:
             continue
         file = _examine(role, local, str(medium.get("checksum") or ""))
         medium["checksum"] = file.digest
-        medium["url"] = f"artifact:{file.digest}"
+        medium["source" if "source" in medium else "url"] = f"artifact:{file.digest}"
         files.append(file)
     return LocalManifest(manifest, files, _read_signed(path, content))
 
@@ -101,6 +104,8 @@ def _find_media(manifest: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
     ):
         if medium:
             yield role, medium
+    for disk in manifest.get("disks") or ():
+        yield f"disks[{disk['name']}]", disk
 
 
 def _resolve(url: str, beside: Path) -> Path | None:

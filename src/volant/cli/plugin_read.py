@@ -1,4 +1,4 @@
-"""``volar plugins list``, ``show`` and ``remove``."""
+"""``volar plugins list``, ``show`` and ``artifacts``."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from volant.cli.failure import exit_code_of, print_volant_error
 from volant.cli.measure import format_since, format_size
-from volant.cli.output import format_option, print_document, print_fields, print_resources
-from volant.cli.session import Ended, Session, complete_plugins, pass_session
-from volant.core.errors import VolantError
+from volant.cli.output import format_option, print_document, print_fields, print_resources, print_table
+from volant.cli.session import Session, complete_plugins, pass_session
 from volant.core.plugin import Plugin
 from volant.core.plugin_source import SOURCE_LABEL
+from volant.core.plugin_versions import is_default, split_reference
 from volant.core.resource import to_wire
 
 
@@ -32,7 +31,7 @@ def list_(session: Session, output: str) -> None:
 @format_option("table", "json", "name")
 @pass_session
 def show(session: Session, name: str, manifest_only: bool, output: str) -> None:
-    """Show the plugin NAME."""
+    """Show the plugin NAME, as its default version or as the one that is named: nginx@1.2.0."""
     if manifest_only:
         print_document(session.client.plugins.manifest(name))
         return
@@ -45,21 +44,27 @@ def show(session: Session, name: str, manifest_only: bool, output: str) -> None:
         print_fields(_describe(plugin))
 
 
-@click.command(epilog="\b\nExamples:\n  volar plugins remove nginx")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_plugins)
+@click.command(epilog="\b\nExamples:\n  volar plugins artifacts nginx\n  volar plugins artifacts nginx@1.2.0 --json")
+@click.argument("name", metavar="NAME[@VERSION]", shell_complete=complete_plugins)
+@format_option("table", "json", "name")
 @pass_session
-def remove(session: Session, names: tuple[str, ...]) -> None:
-    """Remove the plugins NAME..., and their files unless another plugin needs them."""
-    failed = 0
-    for name in dict.fromkeys(names):
-        try:
-            left = session.client.plugins.remove(name, wait=True)
-            click.echo(f"plugin {name} is removed" if left is None else f"plugin {name} is being removed")
-        except VolantError as error:
-            print_volant_error(error)
-            failed = failed or exit_code_of(error)
-    if failed:
-        raise Ended(failed)
+def artifacts(session: Session, name: str, output: str) -> None:
+    """List the files of the plugin NAME, of one version or of all, and which versions have them."""
+    found = session.client.plugins.artifacts(name)
+    if output == "json":
+        print_document({"items": list(found)})
+    elif output == "name":
+        for one in found:
+            click.echo(one["digest"])
+    else:
+        header = ("ROLE", "SIZE", "STATE", "VERSIONS", "DIGEST")
+        print_table(
+            header,
+            (
+                (one["role"], format_size(one["size_bytes"]), one["state"], ",".join(one["versions"]), one["digest"])
+                for one in found
+            ),
+        )
 
 
 KERNEL_LABEL = "volant.kernel"
@@ -86,8 +91,13 @@ def _row(plugin: Plugin, wide: bool) -> list[str]:
 
 def _describe(plugin: Plugin) -> Iterable[tuple[str, str]]:
     manifest, status = plugin.manifest, plugin.status
-    yield "Name", plugin.name
-    yield "Version", plugin.spec.version
+    name, _ = split_reference(plugin.name)
+    yield "Name", name
+    yield "Version", plugin.spec.version + (", the default" if is_default(plugin.name) else "")
+    if plugin.spec.previous:
+        yield "Before", ", ".join(plugin.spec.previous)
+    if not plugin.spec.enabled:
+        yield "Enabled", f"no, no new VMs: volar plugins enable {plugin.name}"
     yield "Phase", status.phase
     if status.message:
         yield "Message", f"{status.reason}: {status.message}" if status.reason else status.message

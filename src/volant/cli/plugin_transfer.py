@@ -32,7 +32,17 @@ def send_files(client: Client, local: LocalManifest, *, quiet: bool) -> int:
     return sum(_send_file(client, file, quiet) for file in local.files)
 
 
-def fetch_plugin(client: Client, source: str, checksum: str = "", *, quiet: bool) -> tuple[Plugin, bool, int]:
+def fetch_plugin(
+    client: Client,
+    source: str,
+    checksum: str = "",
+    *,
+    name: str = "",
+    version: str = "",
+    as_default: bool = True,
+    replace: bool = False,
+    quiet: bool,
+) -> tuple[Plugin, bool, int]:
     """Have volantd fetch and install it: the plugin, whether it is new, and how many files had to be fetched."""
     fetched: set[str] = set()
     with _show_fetches(quiet) as show:
@@ -41,7 +51,9 @@ def fetch_plugin(client: Client, source: str, checksum: str = "", *, quiet: bool
             fetched.add(progress.file)
             show(progress)
 
-        plugin, created = client.plugins.install_from(source, checksum, on_progress=hear)
+        plugin, created = client.plugins.install_from(
+            source, checksum, name=name, version=version, as_default=as_default, replace=replace, on_progress=hear
+        )
     return plugin, created, len(fetched)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -23,8 +22,6 @@ OUT_OF_TIME = 124
 """As timeout(1) says it."""
 
 STOP_MARGIN_S = 30.0
-_EXITED = re.compile(r"exited with code (\d{1,3})")
-_KILLED = re.compile(r"ended by signal (\d{1,2})")
 
 
 class Foreground:
@@ -139,6 +136,11 @@ class _Output:
                     click.echo(str(line["text"]), err=line["source"] != "stdout", nl=not line.get("partial"))
 
 
+def print_logs(client: Client, name: str) -> None:
+    """All that there is of what a workload wrote."""
+    _Output(client, name, on_deaf=lambda: None).finish()
+
+
 def has_ended(vm: VM) -> bool:
     """True when nothing runs of it and nothing will."""
     status = vm.status
@@ -151,9 +153,8 @@ def read_exit_code(vm: VM) -> int | None:
     end = vm.status.last_end
     if end is None or end.run_id != vm.status.run_id:
         return None
-    # kestrel's words (native/kestrel/workload.c), which volantd passes on.
-    if match := _EXITED.search(end.message):
-        return int(match[1])
-    if match := _KILLED.search(end.message):
-        return 128 + int(match[1])
+    if end.exit_code is not None:
+        return end.exit_code
+    if end.exit_signal is not None:
+        return 128 + end.exit_signal
     return 0 if end.clean else None

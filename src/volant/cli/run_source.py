@@ -14,11 +14,12 @@ from volant.cli.failure import print_error, print_volant_error
 from volant.cli.fledge_build import build_image
 from volant.cli.plugin_files import read_local_manifest
 from volant.cli.plugin_transfer import fetch_plugin, is_remote, send_files
+from volant.cli.run_options import WorkloadChanges
 from volant.client.client import Client
 from volant.core.errors import HostError, InvalidInput, NotFound, VolantError
-from volant.core.ids import check_name
 from volant.core.manifest import convert_manifest
 from volant.core.plugin import Plugin, name_by_content
+from volant.core.plugin_versions import check_reference, name_version, split_reference
 
 RUN_LABEL = "volant.run"
 REMOVE_S = 60.0
@@ -34,17 +35,17 @@ class Runnable(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextlib.contextmanager
 def open_runnable(
-    client: Client, given: str, command: tuple[str, ...], *, keep: bool = False, quiet: bool = False
+    client: Client, given: str, changes: WorkloadChanges, *, keep: bool = False, quiet: bool = False
 ) -> Iterator[Runnable]:
-    """The plugin to boot for ``given``, with ``command`` as its workload if given. What was brought for it goes afterwards.
+    """The plugin to boot for ``given``, its workload changed as asked. What was brought for it goes afterwards.
 
     Raises:
         InvalidInput: it is nothing that boots. Others: as installing, fetching and building do.
     """
     with contextlib.ExitStack() as brought:
         found = _find(client, given, brought, keep=keep, quiet=quiet)
-        if command:
-            document = _with_command(client.plugins.manifest(found.plugin.name), command)
+        if changes != WorkloadChanges():
+            document = changes.apply(client.plugins.manifest(found.plugin.name))
             found = _bring(client, _rename(document), brought, keep=keep)
         _check_ready(found.plugin)
         yield found
@@ -61,14 +62,15 @@ def _find(client: Client, given: str, brought: contextlib.ExitStack, *, keep: bo
             raise InvalidInput(
                 f"{given[:160]!r} is not run from there", hint="volar plugins install URL --checksum sha256:… first"
             )
-        plugin, created, _ = fetch_plugin(client, given, quiet=quiet)
+        # Beside what is there: a run changes nothing for others.
+        plugin, created, _ = fetch_plugin(client, given, as_default=False, quiet=quiet)
         return _own(client, plugin, created, brought, keep=keep)
     path = Path(given)
     if (path / "manifest.json").is_file() or (path.suffix == ".json" and path.is_file()):
         return _install(client, path, brought, keep=keep, quiet=quiet)
     if not path.exists():
         with contextlib.suppress(NotFound, InvalidInput):
-            return Runnable(plugin=client.plugins.get(check_name(given)), is_brought=False)
+            return Runnable(plugin=client.plugins.get(_check_plugin(given)), is_brought=False)
     with build_image(given, quiet=quiet) as built:
         return _install(client, built, brought, keep=keep, quiet=quiet)
 
@@ -82,7 +84,7 @@ def _install(client: Client, path: Path, brought: contextlib.ExitStack, *, keep:
     if local.signed is None:
         return _bring(client, _rename(local.document), brought, keep=keep)
     # What is signed keeps its name: with another it would be another manifest.
-    plugin, created = client.plugins.install(local.document, local.signed, wait=True)
+    plugin, created = client.plugins.install(local.document, local.signed, as_default=False, wait=True)
     return _own(client, plugin, created, brought, keep=keep)
 
 
@@ -90,7 +92,7 @@ def _find_same(client: Client, document: dict[str, Any]) -> Plugin | None:
     """The installed plugin that ``document`` describes, when its files are whole."""
     manifest = convert_manifest(document)
     try:
-        plugin = client.plugins.get(manifest.name)
+        plugin = client.plugins.get(name_version(manifest.name, manifest.version))
     except NotFound:
         return None
     return plugin if plugin.spec.manifest == name_by_content(manifest) and plugin.status.phase == "Ready" else None
@@ -103,15 +105,6 @@ def _rename(document: dict[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def _with_command(document: dict[str, Any], command: tuple[str, ...]) -> dict[str, Any]:
-    """``document`` with ``command`` as its workload, which listens nowhere and has no health that could be asked for."""
-    workload = {**document["workload"], "type": "exec", "entrypoint": list(command)}
-    workload.pop("base_url", None)
-    changed = {**document, "workload": workload}
-    changed.pop("health_check", None)
-    return changed
-
-
 def _bring(client: Client, document: dict[str, Any], brought: contextlib.ExitStack, *, keep: bool) -> Runnable:
     """Install ``document``, whose name nobody else has: it goes again even when it is not known whether it came."""
     if not keep:
@@ -122,7 +115,7 @@ def _bring(client: Client, document: dict[str, Any], brought: contextlib.ExitSta
 
 def _own(client: Client, plugin: Plugin, created: bool, brought: contextlib.ExitStack, *, keep: bool) -> Runnable:
     if created and not keep:
-        brought.callback(_remove, client, plugin.name)
+        brought.callback(_remove, client, name_version(split_reference(plugin.name)[0], plugin.spec.version))
     return Runnable(plugin=plugin, is_brought=created)
 
 
@@ -139,3 +132,9 @@ def _remove(client: Client, name: str) -> None:
 def _check_ready(plugin: Plugin) -> None:
     if plugin.status.phase == "Failed":
         raise HostError(f"the plugin {plugin.name} failed: {plugin.status.message or plugin.status.reason}")
+
+
+def _check_plugin(given: str) -> str:
+    """``given`` when it can name a plugin, or a version of one. Raises InvalidInput."""
+    check_reference(given)
+    return given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,21 @@ if TYPE_CHECKING:
 class Session:
     """Made once a run; the client is made when first asked for."""
 
-    def __init__(self, address: str | None = None) -> None:
+    def __init__(self, address: str | None = None, context: str | None = None) -> None:
         self.address = address
+        self.context = context
 
     @cached_property
     def client(self) -> Client:
+        """Raises NotFound, InvalidInput for a context that is not there or cannot be read."""
         from volant.client.client import Client
 
-        return Client(self.address)
+        if self.address or (os.environ.get("VOLANT_API") and not self.context):
+            return Client(self.address)
+        from volant.cli.context import choose_context
+
+        chosen = choose_context(self.context)
+        return Client() if chosen is None else Client(chosen.address, token_file=chosen.token_file)
 
 
 pass_session = click.make_pass_decorator(Session, ensure=True)
@@ -64,4 +72,5 @@ def complete_snapshots(ctx: click.Context, _parameter: click.Parameter, incomple
 
 
 def _session_of(ctx: click.Context) -> Session:
-    return ctx.find_object(Session) or Session(ctx.find_root().params.get("api"))
+    given = ctx.find_root().params
+    return ctx.find_object(Session) or Session(given.get("api"), given.get("context"))

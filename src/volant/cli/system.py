@@ -37,6 +37,14 @@ def drain(session: Session) -> None:
     click.echo(f"{count} {'VM is' if count == 1 else 'VMs are'} stopping" if count else "no VM was running")
 
 
+@system.command(epilog="\b\nExamples:\n  volar system token --rotate > lab.token")
+@click.option("--rotate", is_flag=True, required=True, help="Make a new one; the old one is worth nothing from then on.")
+@pass_session
+def token(session: Session, rotate: bool) -> None:
+    """Make a new token for who connects by TCP, and print it."""
+    click.echo(session.client.system.rotate_token())
+
+
 @click.command(epilog="\b\nExamples:\n  volar version")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @pass_session

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -14,8 +15,13 @@ from volant.cli.progress import show_progress
 from volant.cli.session import Ended, Session, complete_plugins, complete_snapshots, pass_session
 from volant.cli.vm_wait import Duration, describe_start, follow_vm, tell_failure
 from volant.core.errors import InvalidInput, NotFound
+from volant.core.ids import Digest
 from volant.core.resource import to_wire
+from volant.core.vm import VM
 from volant.core.wait import Goal
+
+if TYPE_CHECKING:
+    from volant.client.client import Client
 
 FILE_MAX_BYTES = 1024 * 1024
 
@@ -44,6 +50,7 @@ class Idle(click.ParamType[int]):
       volar vms create batch --plugin job --restart-policy never --no-wait
       volar vms create shop --plugin nginx --publish 8080:80 --auto-suspend 5m
       volar vms create web3 --snapshot before-upgrade
+      volar vms create dev --plugin nginx --kernel ./bzImage --kernel-cmdline "loglevel=7 nokaslr" --dry-run
     """
 )
 @click.argument("name", required=False)
@@ -57,6 +64,16 @@ class Idle(click.ParamType[int]):
 @click.option("--restart-policy", type=click.Choice(["always", "on-failure", "never"]), help="When it ends unasked.")
 @click.option("--isolation", type=click.Choice(["any", "hardware"]), help="hardware refuses to run under emulation.")
 @click.option("--grace", "stop_grace_s", type=int, metavar="SECONDS", help="Between the stop signal and the end.")
+@click.option("--network", metavar="NETWORK", help="The network of its card; default unless said.")
+@click.option(
+    "--network-mode",
+    type=click.Choice(["bridged", "dhcp", "vsock"]),
+    help="An address that Volant chose, one that it asks for, or no network card at all; as the plugin says unless said.",
+)
+@click.option(
+    "--extra-network", "extra_networks", multiple=True, metavar="NETWORK", help="One more card, in this network; may be repeated."
+)
+@click.option("--add-disk", "add_disk", multiple=True, metavar="NAME=MIB", help="One more disk, empty at first; may be repeated.")
 @click.option(
     "--start",
     type=click.Choice(["auto", "cold", "template"]),
@@ -69,6 +86,10 @@ class Idle(click.ParamType[int]):
 @click.option(
     "--auto-suspend", "auto_suspend_s", type=Idle(), help="Suspend it after so long without traffic, as in 5m; 0 is never."
 )
+@click.option("--kernel", metavar="FILE|DIGEST", help="Boot this instead of the plugin's; a file is uploaded.")
+@click.option("--initramfs", metavar="FILE|DIGEST", help="Likewise.")
+@click.option("--kernel-cmdline", metavar="WORDS", help="Added to the kernel's command line, of the words that the host allows.")
+@click.option("--dry-run", is_flag=True, help="Say what would be made, and make nothing.")
 @click.option("--stopped", is_flag=True, help="Create it without starting it.")
 @click.option("-f", "--file", "file", metavar="FILE", help="A VM as JSON, - for stdin; options win over what it says.")
 @click.option("--no-wait", is_flag=True, help="Return once it is written down.")
@@ -82,7 +103,11 @@ def create(
     env: tuple[str, ...],
     label: tuple[str, ...],
     publish: tuple[str, ...],
+    add_disk: tuple[str, ...],
+    kernel: str | None,
+    initramfs: str | None,
     stopped: bool,
+    dry_run: bool,
     no_wait: bool,
     timeout: float,
     output: str,
@@ -90,7 +115,9 @@ def create(
 ) -> None:
     """Create a VM named NAME and wait until it is ready, or has failed."""
     wanted = read_vm_file(file) if file is not None else {}
-    wanted.update({key: value for key, value in given.items() if value is not None})
+    wanted.update({key: value for key, value in given.items() if value is not None and value != ()})
+    if add_disk:
+        wanted["disks"] = [*wanted.get("disks", []), *read_disks(add_disk)]
     for key, pairs, what in (("env", env, "--env"), ("labels", label, "--label")):
         if pairs:
             wanted[key] = {**wanted.get(key, {}), **read_pairs(pairs, what)}
@@ -98,12 +125,18 @@ def create(
         wanted["ports"] = read_ports(publish)
     if wanted.get("snapshot") and not wanted.get("plugin"):
         wanted["plugin"] = session.client.snapshots.get(str(wanted["snapshot"])).status.plugin
+    for field, boot_file in (("kernel", kernel), ("initramfs", initramfs)):
+        if boot_file is not None:
+            wanted[field] = read_boot_file(session.client, boot_file, f"--{field}", upload=not dry_run)
     if stopped:
         wanted["power"] = "stopped"
     for key, option in (("name", "NAME"), ("plugin", "--plugin")):
         if not wanted.get(key):
             raise InvalidInput(f"{option} is missing", hint="volar vms create NAME --plugin PLUGIN")
-    vm = session.client.vms.create(wanted)
+    vm = session.client.vms.create(wanted, dry_run=dry_run)
+    if dry_run:
+        _tell_plan(vm, output)
+        return
     goal: Goal = "stopped" if vm.spec.power == "stopped" else "ready"
     if not no_wait:
         with show_progress(quiet=output != "table") as say:
@@ -123,8 +156,49 @@ def create(
         )
 
 
+def _tell_plan(vm: VM, output: str) -> None:
+    if output == "json":
+        print_document(to_wire(vm))
+    elif output == "name":
+        click.echo(vm.name)
+    else:
+        size = f"{vm.spec.cpu_cores} CPU, {vm.spec.memory_mb} MiB of memory, {vm.spec.disk_mb} MiB of disk"
+        at = f" at {vm.status.addresses[0].ip}" if vm.status.addresses and vm.status.addresses[0].ip else ""
+        click.echo(f"{vm.name} would be created from {vm.spec.plugin} with {size}{at}")
+
+
+def read_boot_file(client: Client, given: str, option: str, *, upload: bool) -> str:
+    """The digest of what a VM is to boot: given as one, or of a file, which is uploaded unless it is stored.
+
+    Raises:
+        InvalidInput: there is no such file.
+    """
+    if given.startswith("sha256:"):
+        return given
+    path = Path(given)
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as opened:
+            while chunk := opened.read(1024 * 1024):
+                digest.update(chunk)
+    except OSError as error:
+        raise InvalidInput(f"{option} {given}: {error.strerror}", hint="a file, or sha256:… of a stored one") from error
+    found = Digest(f"sha256:{digest.hexdigest()}")
+    if client.artifacts.size(found) is None and upload:
+        client.artifacts.upload(found, path)
+    return found
+
+
 def read_vm_file(file: str) -> dict[str, Any]:
     """The VM that a file describes. Raises InvalidInput."""
+    found = read_json_file(file)
+    if not isinstance(found, dict):
+        raise InvalidInput(f"{file} does not hold one object", hint="one VM a file, as volar vms get NAME --json prints it")
+    return found
+
+
+def read_json_file(file: str) -> Any:
+    """What a file, or stdin for ``-``, holds. Raises InvalidInput."""
     try:
         if file == "-":
             content = sys.stdin.buffer.read(FILE_MAX_BYTES + 1)
@@ -135,13 +209,15 @@ def read_vm_file(file: str) -> dict[str, Any]:
         raise InvalidInput(f"{file}: {error.strerror}") from error
     if len(content) > FILE_MAX_BYTES:
         raise InvalidInput(f"{file} is larger than {FILE_MAX_BYTES} bytes")
+    return read_json_text(content, file)
+
+
+def read_json_text(content: bytes | str, what: str) -> Any:
+    """Raises InvalidInput, naming ``what``."""
     try:
-        found = msgspec.json.decode(content)
+        return msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{file} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise InvalidInput(f"{file} does not hold one object", hint="one VM a file, as volar vms get NAME --json prints it")
-    return found
+        raise InvalidInput(f"{what} is not JSON: {error}") from error
 
 
 def read_ports(words: tuple[str, ...]) -> list[dict[str, int]]:
@@ -153,6 +229,17 @@ def read_ports(words: tuple[str, ...]) -> list[dict[str, int]]:
             raise InvalidInput(f"--publish {word!r} is not HOST:GUEST", hint="two ports, as in 8080:80")
         found.append({"host_port": int(host), "port": int(guest)})
     return found
+
+
+def read_disks(given: tuple[str, ...]) -> list[dict[str, Any]]:
+    """``NAME=MIB`` of each as the API takes it. Raises InvalidInput."""
+    disks = []
+    for each in given:
+        name, _, size = each.partition("=")
+        if not name or not size.isdecimal():
+            raise InvalidInput(f"--add-disk {each!r} is not NAME=MIB", hint="for example --add-disk scratch=512")
+        disks.append({"name": name, "size_mb": int(size)})
+    return disks
 
 
 def read_pairs(pairs: tuple[str, ...], option: str) -> dict[str, str]:

@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 import click
 
-from volant.cli.failure import DONE, exit_code_of, print_volant_error
+from volant.cli.failure import DONE, FAILED, exit_code_of, print_volant_error
 from volant.cli.output import format_option, print_document
 from volant.cli.progress import show_progress
-from volant.cli.session import Ended, Session, complete_vms, pass_session
+from volant.cli.session import Ended, Session, pass_session
+from volant.cli.vm_select import Chosen, choose_vms, confirm_many, each_at_once
 from volant.cli.vm_wait import Duration, describe_start, describe_suspended, follow_vm, tell_failure
 from volant.client.client import Client
 from volant.core.errors import VolantError
@@ -38,95 +39,118 @@ _UNDER_WAY: dict[Verb, str] = {
 }
 
 
-def _for_names(command: Callable[..., Any]) -> Callable[..., Any]:
+def _for_vms(command: Callable[..., Any]) -> Callable[..., Any]:
     command = format_option("table", "json", "name")(pass_session(command))
     command = click.option("--timeout", type=Duration(), default="120s", show_default=True, help="How long to wait for each.")(
         command
     )
     command = click.option("--no-wait", is_flag=True, help="Return once it is written down.")(command)
-    return click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_vms)(command)
+    return choose_vms()(command)
 
 
-@click.command(epilog="\b\nExamples:\n  volar vms start web\n  volar vms start web db --timeout 5m")
-@_for_names
-def start(session: Session, names: tuple[str, ...], no_wait: bool, timeout: float, output: str) -> None:
-    """Start the VMs NAME... and wait until each is ready, or has failed."""
-    _change("start", session, names, no_wait, timeout, output)
+@click.command(
+    epilog="\b\nExamples:\n  volar vms start web\n  volar vms start web db --timeout 5m\n  volar vms start -l app=shop"
+)
+@_for_vms
+def start(session: Session, chosen: Chosen, no_wait: bool, timeout: float, output: str) -> None:
+    """Start VMs and wait until each is ready, or has failed."""
+    _change("start", session, chosen, no_wait, timeout, output)
 
 
-@click.command(epilog="\b\nExamples:\n  volar vms stop web\n  volar vms stop web db --no-wait")
-@_for_names
-def stop(session: Session, names: tuple[str, ...], no_wait: bool, timeout: float, output: str) -> None:
-    """Stop the VMs NAME... in an orderly way. Their disks and addresses stay theirs."""
-    _change("stop", session, names, no_wait, timeout, output)
+@click.command(epilog="\b\nExamples:\n  volar vms stop web\n  volar vms stop web db --no-wait\n  volar vms stop --all")
+@_for_vms
+@click.option("--force", is_flag=True, help="At once, without asking the guest.")
+def stop(session: Session, chosen: Chosen, no_wait: bool, timeout: float, output: str, force: bool) -> None:
+    """Stop VMs in an orderly way. Their disks and addresses stay theirs."""
+    _change("stop", session, chosen, no_wait, timeout, output, force=force)
 
 
-@click.command(epilog="\b\nExamples:\n  volar vms restart web")
-@_for_names
-def restart(session: Session, names: tuple[str, ...], no_wait: bool, timeout: float, output: str) -> None:
-    """Stop the VMs NAME... in an orderly way and start them again."""
-    _change("restart", session, names, no_wait, timeout, output)
+@click.command(epilog="\b\nExamples:\n  volar vms restart web\n  volar vms restart -l 'app=shop,tier!=db'")
+@_for_vms
+def restart(session: Session, chosen: Chosen, no_wait: bool, timeout: float, output: str) -> None:
+    """Stop VMs in an orderly way and start them again."""
+    _change("restart", session, chosen, no_wait, timeout, output)
 
 
-@click.command(epilog="\b\nExamples:\n  volar vms suspend web\n  volar vms suspend web db --json")
-@_for_names
-def suspend(session: Session, names: tuple[str, ...], no_wait: bool, timeout: float, output: str) -> None:
-    """Save the VMs NAME... to disk and free their memory. They go on where they were when they are resumed, or when somebody
-    connects to one of their published ports."""
-    _change("suspend", session, names, no_wait, timeout, output)
+@click.command(epilog="\b\nExamples:\n  volar vms suspend web\n  volar vms suspend web db --json\n  volar vms suspend --all")
+@_for_vms
+def suspend(session: Session, chosen: Chosen, no_wait: bool, timeout: float, output: str) -> None:
+    """Save VMs to disk and free their memory. They go on where they were when they are resumed, or when somebody connects to
+    one of their published ports."""
+    _change("suspend", session, chosen, no_wait, timeout, output)
 
 
-@click.command(epilog="\b\nExamples:\n  volar vms resume web\n  volar vms resume web db")
-@_for_names
-def resume(session: Session, names: tuple[str, ...], no_wait: bool, timeout: float, output: str) -> None:
-    """Let the suspended VMs NAME... go on and wait until each is ready."""
-    _change("resume", session, names, no_wait, timeout, output)
+@click.command(epilog="\b\nExamples:\n  volar vms resume web\n  volar vms resume web db\n  volar vms resume --all")
+@_for_vms
+def resume(session: Session, chosen: Chosen, no_wait: bool, timeout: float, output: str) -> None:
+    """Let suspended VMs go on and wait until each is ready."""
+    _change("resume", session, chosen, no_wait, timeout, output)
 
 
-@click.command(epilog="\b\nExamples:\n  volar vms delete web\n  volar vms list -o name | xargs volar vms delete")
-@_for_names
-def delete(session: Session, names: tuple[str, ...], no_wait: bool, timeout: float, output: str) -> None:
-    """Delete the VMs NAME..., and what they wrote with them."""
-    _change("delete", session, names, no_wait, timeout, output)
+@click.command(
+    epilog="\b\nExamples:\n  volar vms delete web\n  volar vms delete -l env=test\n  volar vms delete --all --yes\n"
+    "  volar vms list -o name | xargs volar vms delete"
+)
+@_for_vms
+@click.option("--force", is_flag=True, help="At once, without asking the guest to stop first.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask, on a terminal, before what was selected is deleted.")
+def delete(session: Session, chosen: Chosen, no_wait: bool, timeout: float, output: str, force: bool, yes: bool) -> None:
+    """Delete VMs, and what they wrote with them."""
+    _change("delete", session, chosen, no_wait, timeout, output, force=force, yes=yes)
 
 
-def _change(verb: Verb, session: Session, names: tuple[str, ...], no_wait: bool, timeout_s: float, output: str) -> None:
-    """Ask for all of them, then wait for each. One that fails does not keep the others; the first failure's code is the end."""
-    codes: list[int] = []
-    asked: list[VM] = []
-    for name in dict.fromkeys(names):
-        try:
-            asked.append(_ask(session.client, verb, name))
-        except VolantError as error:
-            print_volant_error(error)
-            codes.append(exit_code_of(error))
-    settled: list[VM] = []
-    for vm in asked:
-        try:
-            current: VM | None = vm
-            if not no_wait:
-                with show_progress(quiet=output != "table") as say:
-                    current = follow_vm(session.client, vm, _GOALS[verb], timeout_s, say)
-            codes.append(_tell(session.client, verb, vm, current, no_wait, output))
-            settled.append(vm if current is None else current)
-        except VolantError as error:
-            print_volant_error(error)
-            codes.append(exit_code_of(error))
+def _change(
+    verb: Verb,
+    session: Session,
+    chosen: Chosen,
+    no_wait: bool,
+    timeout_s: float,
+    output: str,
+    *,
+    force: bool = False,
+    yes: bool = True,
+) -> None:
+    """Several at a time. One that fails does not keep the others; the first failure's code, in the order given, is the end."""
+    client = session.client
+    names = chosen.list(session)
+    if not confirm_many(verb, names, chosen=chosen, yes=yes):
+        raise Ended(FAILED)
+    codes: dict[str, int] = {}
+    settled: dict[str, VM] = {}
+    with show_progress(quiet=output != "table" or no_wait) as say:
+
+        def change(name: str) -> tuple[VM, VM | None]:
+            asked = _ask(client, verb, name, force)
+            return asked, asked if no_wait else follow_vm(client, asked, _GOALS[verb], timeout_s, say)
+
+        results = each_at_once(names, change)
+        for name, result in sorted(results, key=lambda one: names.index(one[0])) if no_wait else results:
+            if isinstance(result, VolantError):
+                print_volant_error(result)
+                codes[name] = exit_code_of(result)
+                continue
+            asked, current = result
+            codes[name] = _tell(client, verb, asked, current, no_wait, output)
+            settled[name] = asked if current is None else current
+    failed = [name for name in names if codes[name] != DONE]
     if output == "json":
-        documents = [to_wire(vm) for vm in settled]
-        print_document(documents[0] if len(names) == 1 and documents else {"items": documents})
-    failed = next((code for code in codes if code != DONE), DONE)
+        documents = [to_wire(settled[name]) for name in names if name in settled]
+        print_document(documents[0] if len(names) == 1 and chosen.is_named and documents else {"items": documents})
+    elif output == "table" and len(names) > 1 and failed:
+        click.echo(f"{verb}: {len(names) - len(failed)} of {len(names)} done, failed: {', '.join(failed)}", err=True)
     if failed:
-        raise Ended(failed)
+        raise Ended(codes[failed[0]])
 
 
-def _ask(client: Client, verb: Verb, name: str) -> VM:
+def _ask(client: Client, verb: Verb, name: str, force: bool) -> VM:
     if verb == "delete":
-        vm = client.vms.delete(name)
+        vm = client.vms.delete(name, force=force)
         assert vm is not None  # it is None only when it was waited for
         return vm
     vms = client.vms
-    changes = {"start": vms.start, "stop": vms.stop, "restart": vms.restart, "suspend": vms.suspend, "resume": vms.resume}
+    if verb == "stop":
+        return vms.stop(name, force=force)
+    changes = {"start": vms.start, "restart": vms.restart, "suspend": vms.suspend, "resume": vms.resume}
     return changes[verb](name)
 
 

@@ -8,9 +8,12 @@ import click
 
 from volant.cli.measure import format_key, format_period, format_since, format_size
 from volant.cli.output import format_option, print_document, print_fields, print_resources
-from volant.cli.session import Session, complete_vms, pass_session
+from volant.cli.session import Session, complete_plugins, complete_vms, pass_session
 from volant.core.resource import to_wire
 from volant.core.vm import VM, VMStatus
+
+PAGE = 500
+SORTS = ("name", "created_at", "phase", "plugin", "node", "memory_mb", "cpu_cores", "restarts", "started_at")
 
 
 @click.command(
@@ -19,24 +22,37 @@ from volant.core.vm import VM, VMStatus
     \b
     Examples:
       volar vms list
-      volar vms list -l tier=web -o wide
+      volar vms list -l 'tier=web,zone in (a,b),!old' -o wide
+      volar vms list --phase Running,Starting --plugin nginx --sort-by created_at --desc --limit 20
       volar vms list --json | jq -r '.items[].status.addresses[0].ip'
     """,
 )
-@click.option("-l", "--label", "label", multiple=True, metavar="KEY=VALUE", help="Only those with it; may be repeated.")
+@click.option(
+    "-l",
+    "--selector",
+    "--label",
+    "selector",
+    multiple=True,
+    metavar="SELECTOR",
+    help="Only those that it selects, as in app=web,tier!=db; may be repeated.",
+)
+@click.option("--phase", metavar="PHASE", help="Only those in it; several with commas.")
+@click.option("--plugin", metavar="PLUGIN", help="Only those made from it.", shell_complete=complete_plugins)
+@click.option("-q", "--search", "q", metavar="TEXT", help="Only those with it in the name, an address or a label.")
+@click.option("--sort-by", "sort", type=click.Choice(SORTS), help="By what; by name unless said.")
+@click.option("--desc", is_flag=True, help="The other way round.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first so many.")
 @format_option()
 @pass_session
-def list_(session: Session, label: tuple[str, ...], output: str) -> None:
+def list_(
+    session: Session, /, selector: tuple[str, ...], desc: bool, limit: int | None, output: str, **filters: str | None
+) -> None:
     """List VMs."""
-    labels: dict[str, str] = {}
-    if label:
-        from volant.cli.vm_create import read_pairs
-
-        labels = read_pairs(label, "--label")
-    vms = session.client.vms.list(labels)
-    nothing = (
-        "there are no VMs with these labels" if label else "there are no VMs; make one: volar vms create NAME --plugin PLUGIN"
-    )
+    vms, total = _read_pages(session, ",".join(selector), {**filters, "order": "desc" if desc else None}, limit)
+    chosen = bool(selector) or any(filters[name] for name in ("phase", "plugin", "q"))
+    nothing = "there are no such VMs" if chosen else "there are no VMs; make one: volar vms create NAME --plugin PLUGIN"
+    if total > len(vms) and output in ("table", "wide"):
+        click.echo(f"{len(vms)} of {total}; the rest with a higher --limit", err=True)
     print_resources(vms, output, lambda wide: _tabulate(vms, wide), nothing)
 
 
@@ -62,6 +78,18 @@ def get(session: Session, name: str, output: str) -> None:
         print_fields(_describe(vm, output == "wide"))
 
 
+def _read_pages(session: Session, selector: str, filters: dict[str, str | None], limit: int | None) -> tuple[list[VM], int]:
+    """At most ``limit`` VMs in pages, and how many there are."""
+    found: list[VM] = []
+    cursor: str | None = None
+    while True:
+        size = PAGE if limit is None else min(PAGE, limit - len(found))
+        page, cursor, total = session.client.vms.list_page(selector, {**filters, "limit": size}, cursor)
+        found += page
+        if cursor is None or len(found) == limit:
+            return found, total
+
+
 def _tabulate(vms: Sequence[VM], wide: bool) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
     header = ["NAME", "PHASE", "READY", "IP", "PLUGIN", "RESTARTS", "AGE"]
     if wide:
@@ -75,7 +103,7 @@ def _row(vm: VM, wide: bool) -> list[str]:
         vm.name,
         "Deleting" if vm.deleting else status.phase,
         "yes" if status.ready else "no",
-        status.addresses[0].ip if status.addresses else "-",
+        (status.addresses[0].ip if status.addresses else "") or "-",
         vm.spec.plugin,
         str(status.restarts),
         format_since(vm.meta.created_at),
@@ -101,7 +129,9 @@ def _describe(vm: VM, wide: bool) -> Iterable[tuple[str, str]]:
     if status.message:
         yield "Message", f"{status.reason}: {status.message}" if status.reason else status.message
     for address in status.addresses:
-        yield "Address", f"{address.ip}/{address.prefix_length} on {address.network}"
+        place = f"{address.ip}/{address.prefix_length}" if address.ip else "none yet"
+        by = {"static": "", "dhcp": ", by DHCP", "external": ", by an external DHCP server"}[address.source]
+        yield "Address", f"{place} on {address.network}{by}"
     if vm.spec.ports:
         yield "Ports", ", ".join(f"{port.host_port} of the host to {port.port}" for port in vm.spec.ports)
     yield "Plugin", vm.spec.plugin

@@ -2,74 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
 from typing import Any
 
 import click
 
-from volant.cli.failure import exit_code_of, print_volant_error
-from volant.cli.measure import format_size
-from volant.cli.output import format_option, print_document, print_table
-from volant.cli.session import Ended, Session, complete_vms, pass_session
-from volant.core.errors import NotFound, VolantError, WrongState
-
-_HEADER = ("NAME", "CPU", "PRIVATE", "SHARED", "PROCESS", "GUEST", "LOAD")
+from volant.cli.failure import DONE, exit_code_of, print_volant_error
+from volant.cli.output import format_option, format_table, print_document, print_line_document, print_table
+from volant.cli.screen import show_again
+from volant.cli.session import Ended, Session, pass_session
+from volant.cli.usage import EXPLAINED, HEADER, Moment, describe_stats, sort_stats
+from volant.cli.vm_select import Chosen, choose_vms, each_at_once
+from volant.cli.vm_wait import Duration
+from volant.core.errors import VolantError
 
 
 @click.command(
-    epilog="""
+    epilog=f"""
     \b
     Examples:
       volar vms stats
       volar vms stats web db
+      volar vms stats -l app=shop --watch
       volar vms stats --json | jq '.items | map(.memory_private_bytes) | add'
-
-    \b
-    CPU      processor seconds since it began
-    PRIVATE  of the guest's memory, what is its own
-    SHARED   of the guest's memory, what it shares with others of its template
-    PROCESS  what the whole VM process has to itself, the guest's memory included
-    GUEST    what the guest says it uses, and of how much
-    LOAD     the guest's load average of a minute
-    """
+    {EXPLAINED}"""
 )
-@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete_vms)
+@choose_vms(required=False)
+@click.option("-w", "--watch", is_flag=True, help="Show it again and again.")
+@click.option("--interval", type=Duration(), default="2s", show_default=True, help="How often, with --watch.")
 @format_option("table", "json")
 @pass_session
-def stats(session: Session, names: tuple[str, ...], output: str) -> None:
-    """Show what the VMs NAME... use, by the host kernel's own account; all that run when none is named."""
-    found: list[dict[str, Any]] = []
-    failed = 0
-    for name in dict.fromkeys(names) if names else _list_names(session):
-        try:
-            found.append(session.client.vms.stats(name))
-        except VolantError as error:
-            if not names and isinstance(error, (WrongState, NotFound)):
-                continue  # it does not run, or went since it was listed
-            print_volant_error(error)
-            failed = failed or exit_code_of(error)
+def stats(session: Session, chosen: Chosen, watch: bool, interval: float, output: str) -> None:
+    """Show what VMs use, by the host kernel's own account and by the guest's; all that run when none is named."""
+    if watch:
+        _watch(session, chosen, interval, as_json=output == "json")
+        return
+    found, code = read_stats(session, chosen)
     if output == "json":
-        print_document(found[0] if len(names) == 1 and found else {"items": found})
+        print_document(found[0] if chosen.is_named and len(chosen.names) == 1 and found else {"items": found})
     elif found:
-        print_table(_HEADER, (_row(one) for one in found))
-    elif not failed:
+        print_table(HEADER, (describe_stats(one) for one in found))
+    elif code == DONE:
         click.echo("no VM runs", err=True)
-    if failed:
-        raise Ended(failed)
+    if code != DONE:
+        raise Ended(code)
 
 
-def _list_names(session: Session) -> Iterable[str]:
-    return [vm.name for vm in session.client.vms.list()]
+def read_stats(session: Session, chosen: Chosen) -> tuple[list[dict[str, Any]], int]:
+    """By name, and the first failure's exit code; what went wrong is said on stderr."""
+    code = DONE
+    if not chosen.is_named:
+        answer = session.client.vms.all_stats(chosen.selector)
+        for unread in answer["unread"]:
+            click.echo(f"volar: {unread['name']}: {unread['detail']}", err=True)
+            code = 1
+        return answer["items"], code
+    found: dict[str, dict[str, Any]] = {}
+    names = chosen.list(session)
+    for name, result in each_at_once(names, session.client.vms.stats):
+        if isinstance(result, VolantError):
+            print_volant_error(result)
+            code = code or exit_code_of(result)
+        else:
+            found[name] = result
+    return [found[name] for name in names if name in found], code
 
 
-def _row(found: dict[str, Any]) -> list[str]:
-    total, available = found["guest_memory_total_bytes"], found["guest_memory_available_bytes"]
-    return [
-        found["name"],
-        f"{found['cpu_s']:.1f} s",
-        format_size(found["memory_private_bytes"]),
-        format_size(found["memory_shared_bytes"]),
-        format_size(found["process_private_bytes"]),
-        "-" if total is None or available is None else f"{format_size(total - available)} of {format_size(total)}",
-        "-" if found["guest_load1"] is None else f"{found['guest_load1']:.2f}",
-    ]
+def _watch(session: Session, chosen: Chosen, interval_s: float, *, as_json: bool) -> None:
+    before: Moment | None = None
+
+    def draw() -> list[str]:
+        nonlocal before
+        found, _ = read_stats(session, chosen)
+        now_s = time.monotonic()
+        rows = [describe_stats(one, now_s, before) for one in sort_stats(found, "name")]
+        before = Moment(now_s, {one["name"]: one for one in found})
+        return [*format_table(HEADER, rows)]
+
+    if not as_json:
+        show_again(draw, interval_s)
+        return
+    import threading
+
+    tick = threading.Event()
+    while True:
+        print_line_document({"items": read_stats(session, chosen)[0]})
+        tick.wait(interval_s)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import click
 
+from volant.cli.colour import choose_colour
 from volant.cli.failure import BAD_INPUT, FAILED, exit_code_of, print_error, print_volant_error
 from volant.cli.lazy import Entry, LazyGroup
 from volant.cli.session import Ended, Session
@@ -25,8 +26,13 @@ INTERRUPTED = 130
         "vms": Entry("volant.cli.vms:vms", "Create VMs, and do everything else with them."),
         "snapshots": Entry("volant.cli.snapshots:snapshots", "Keep what a VM is at one moment, and go back to it."),
         "templates": Entry("volant.cli.templates:templates", "Look after what VMs start from without a boot."),
+        "networks": Entry("volant.cli.networks:networks", "Make and remove the networks that VMs have their cards in."),
         "pools": Entry("volant.cli.pools:pools", "Keep clones ready to be taken."),
+        "top": Entry("volant.cli.vm_top:top", "Show what VMs use, the busiest first, again and again."),
         "events": Entry("volant.cli.events:events", "Show what happened, and follow it."),
+        "context": Entry("volant.cli.contexts:context", "Work with several volantds."),
+        "completion": Entry("volant.cli.completion:completion", "Print what a shell needs to complete commands and names."),
+        "setup": Entry("volant.cli.setup:setup", "Make this host ready to run Volant in production."),
         "system": Entry("volant.cli.system:system", "Look at volantd as a whole, and drain its host."),
         "version": Entry("volant.cli.system:version", "Print the versions of volar and volantd."),
     },
@@ -45,12 +51,23 @@ INTERRUPTED = 130
     """,
 )
 @click.option(
-    "--api", metavar="ADDRESS", help="Where volantd answers, as unix:///path; otherwise $VOLANT_API, or /run/volant/volantd.sock."
+    "--api",
+    metavar="ADDRESS",
+    help="Where volantd answers: unix:///path or http://127.0.0.1:PORT; otherwise $VOLANT_API, or /run/volant/volantd.sock.",
+)
+@click.option("--context", metavar="NAME", help="One of volar context list; otherwise $VOLANT_CONTEXT, or the one in use.")
+@click.option(
+    "--color",
+    "colour",
+    type=click.Choice(("auto", "always", "never")),
+    default="auto",
+    help="auto: on terminals, unless $NO_COLOR.",
 )
 @click.pass_context
-def volar(ctx: click.Context, api: str | None) -> None:
+def volar(ctx: click.Context, api: str | None, context: str | None, colour: str) -> None:
     """MicroVMs as easy as containers."""
-    ctx.obj = Session(api)
+    ctx.color = choose_colour(colour)
+    ctx.obj = Session(api, context)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -204,8 +204,8 @@ def test_stats_are_a_table_of_those_that_run(served: Served, volar: Volar) -> No
     volar("vms", "create", "db", "--plugin", "nginx", "--no-wait")
     served.plane.door.stats[uid] = make_stats()
     header, row = volar("vms", "stats").out.splitlines()
-    assert header.split() == ["NAME", "CPU", "PRIVATE", "SHARED", "PROCESS", "GUEST", "LOAD"]
-    assert row.split() == ["web", "1.5", "s", "2.8", "MiB", "58.2", "MiB", "41.0", "MiB", "-", "-"]
+    assert header.split() == ["NAME", "CPU", "PRIVATE", "SHARED", "PROCESS", "GUEST", "DISK", "R/W", "NET", "IN/OUT", "LOAD"]
+    assert row.split() == ["web", "0.0%", "2.8", "MiB", "58.2", "MiB", "41.0", "MiB", "-", "-", "-", "-"]
     assert [one["name"] for one in volar("vms", "stats", "--json").json["items"]] == ["web"]
     assert volar("vms", "stats", "web", "--json").json["memory_shared_bytes"] == 61_000_000
     both = volar("vms", "stats", "web", "db")

@@ -143,16 +143,18 @@ def test_the_manifest_itself_may_be_named(host: Host, volar: Volar, built: Path)
 
 
 @pytest.mark.parametrize(
-    ("message", "clean", "code"),
+    ("exit_", "clean", "code"),
     [
-        ("exited with code 3", False, 3),
-        ("exited with code 0", True, 0),
-        ("ended by signal 9", False, 137),
-        ("the guest switched itself off", True, 0),
+        ({"exit_code": 3}, False, 3),
+        ({"exit_code": 0}, True, 0),
+        ({"exit_signal": 9}, False, 137),
+        ({}, True, 0),
     ],
 )
-def test_the_exit_code_is_the_workloads(host: Host, volar: Volar, built: Path, message: str, clean: bool, code: int) -> None:
-    host.end = EndRecord(run_id="r1", kind="powered_off", message=message, at="", clean=clean)
+def test_the_exit_code_is_the_workloads(
+    host: Host, volar: Volar, built: Path, exit_: dict[str, int], clean: bool, code: int
+) -> None:
+    host.end = EndRecord(run_id="r1", kind="powered_off", message="whatever was said", at="", clean=clean, **exit_)
     host.phase = "Stopped" if clean else "Failed"
     assert volar("run", str(built)).code == code
     assert host.left == ([], ["nginx"])
@@ -167,7 +169,7 @@ def test_a_vm_that_crashes_is_told_about(host: Host, volar: Volar, built: Path) 
 
 
 def test_the_end_of_another_run_is_not_this_ones() -> None:
-    end = EndRecord(run_id="before", kind="powered_off", message="exited with code 3", at="")
+    end = EndRecord(run_id="before", kind="powered_off", message="it ended", at="", exit_code=3)
     meta = Meta(name="web", uid=new_uid())
     vm = VM(meta=meta, spec=VMSpec(plugin="web"), status=VMStatus(run_id="now", last_end=end))
     assert read_exit_code(vm) is None

@@ -98,7 +98,7 @@ def test_create_from_a_file_that_options_change(served: Served, volar: Volar, tm
         (("vms", "exec", "absent", "--", "true"), 3, "there is no VM"),
         (("vms", "frobnicate"), 2, "No such command"),
         (("vms", "list", "--frobnicate"), 2, "No such option"),
-        (("vms", "list", "-o", "yaml"), 2, "yaml"),
+        (("vms", "list", "-o", "xml"), 2, "xml"),
     ],
 )
 def test_errors_are_one_line_and_an_exit_code(volar: Volar, arguments: tuple[str, ...], code: int, said: str) -> None:
@@ -134,13 +134,13 @@ def test_list_prints_a_table_a_document_or_names(served: Served, volar: Volar) -
 
     lines = volar("vms", "list").out.splitlines()
     assert lines[0].split() == ["NAME", "PHASE", "READY", "IP", "PLUGIN", "RESTARTS", "AGE"]
-    assert lines[1].split()[:6] == ["web", "Running", "yes", "192.168.127.2", "nginx", "0"]
-    assert lines[2].split()[:6] == ["a-longer-name", "Pending", "no", "-", "nginx", "0"]
-    assert lines[0].index("PHASE") == lines[1].index("Running") == lines[2].index("Pending")
+    assert lines[2].split()[:6] == ["web", "Running", "yes", "192.168.127.2", "nginx", "0"]
+    assert lines[1].split()[:6] == ["a-longer-name", "Pending", "no", "-", "nginx", "0"]
+    assert lines[0].index("PHASE") == lines[2].index("Running") == lines[1].index("Pending")
     assert "MEMORY" in volar("vms", "list", "-o", "wide").out
-    assert volar("vms", "list", "-o", "name").out == "web\na-longer-name\n"
+    assert volar("vms", "list", "-o", "name").out == "a-longer-name\nweb\n"
     assert volar("vms", "list", "-l", "x=y", "-o", "name").out == "a-longer-name\n"
-    assert [vm["name"] for vm in volar("vms", "list", "-o", "json").json["items"]] == ["web", "a-longer-name"]
+    assert [vm["name"] for vm in volar("vms", "list", "-o", "json").json["items"]] == ["a-longer-name", "web"]
 
 
 def test_what_a_guest_wrote_cannot_command_the_terminal(served: Served, volar: Volar) -> None:
