@@ -14,23 +14,28 @@ from volant.core.manifest import (
     Boot,
     Devices,
     Expose,
+    Hardware,
+    HealthCheck,
     Lifecycle,
     Manifest,
     Media,
     Network,
+    Probes,
+    Restart,
     RootFilesystem,
     Start,
     Workload,
     check_manifest,
     split_base_url,
 )
-from volant.fledge.image_health import HEALTH_LABEL, is_disabled, read_healthcheck
+from volant.fledge.image_health import HEALTH_LABEL, is_disabled, read_exec_probe, read_healthcheck
 from volant.fledge.recipe.record import Recipe
 from volant.fledge.recipe.rules import read_resources
 from volant.fledge.source.oci import ImageConfig, ImageSettings
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_VERSION = "0.0.0"
+DEFAULT_GRACE_S = 10
 TITLE_LABEL = "org.opencontainers.image.title"
 KERNEL_LABEL = "volant.kernel"
 """Which kernel the guest boots, for people: ``debian 6.1.192-2 cloud``."""
@@ -69,10 +74,9 @@ def describe_plugin(
     exposed = read_exposed(settings.exposed_ports or {})
     base_url = recipe.workload.base_url or derive_base_url(exposed)
     labels = {**(settings.labels or {}), **recipe.plugin.labels, KERNEL_LABEL: kernel_label}
-    health_check = recipe.health_check or read_healthcheck(
-        settings.healthcheck, split_base_url(base_url)[1] if base_url else None
-    )
-    if health_check is None and settings.healthcheck is not None and not is_disabled(settings.healthcheck):
+    probes, health_check = _describe_health(recipe, settings, base_url)
+    is_asked = health_check is not None or probes.readiness is not None
+    if not is_asked and settings.healthcheck is not None and not is_disabled(settings.healthcheck):
         labels[HEALTH_LABEL] = msgspec.json.encode(settings.healthcheck.test).decode()
     network = recipe.network or Network()
     return check_manifest(
@@ -89,6 +93,7 @@ def describe_plugin(
             resources=read_resources(recipe),
             workload=_describe_workload(recipe, settings, content, base_url),
             health_check=health_check,
+            probes=probes,
             actions=recipe.actions,
             boot=boot,
             rootfs=rootfs,
@@ -98,6 +103,7 @@ def describe_plugin(
             devices=recipe.devices or Devices(),
             start=recipe.start or Start(),
             lifecycle=recipe.lifecycle or Lifecycle(),
+            hardware=recipe.hardware or Hardware(),
         )
     )
 
@@ -105,6 +111,17 @@ def describe_plugin(
 def read_agent(recipe: Recipe) -> Literal["kestrel", "none"]:
     """Whether anybody in the guest will answer."""
     return "kestrel" if recipe.init is None else recipe.init.agent
+
+
+def _describe_health(recipe: Recipe, settings: ImageSettings, base_url: str) -> tuple[Probes, HealthCheck | None]:
+    """Probes, and the health check when readiness is said that way. What the recipe says of readiness counts alone."""
+    probes = recipe.probes or Probes()
+    if recipe.health_check is not None or probes.readiness is not None:
+        return probes, recipe.health_check
+    page = read_healthcheck(settings.healthcheck, split_base_url(base_url)[1] if base_url else None)
+    if page is not None or read_agent(recipe) == "none":
+        return probes, page
+    return msgspec.structs.replace(probes, readiness=read_exec_probe(settings.healthcheck)), None
 
 
 def _describe_workload(recipe: Recipe, settings: ImageSettings, content: Content, base_url: str) -> Workload:
@@ -124,6 +141,11 @@ def _describe_workload(recipe: Recipe, settings: ImageSettings, content: Content
         workdir=workdir if workdir.startswith("/") else f"/{workdir}",
         user=wanted.user or settings.user or "0:0",
         stop_signal=wanted.stop_signal or settings.stop_signal or "SIGTERM",
+        stop_grace_s=DEFAULT_GRACE_S if wanted.stop_grace_s is None else wanted.stop_grace_s,
+        tty=wanted.tty,
+        stdin=wanted.stdin,
+        ulimits=wanted.ulimits,
+        restart=wanted.restart or Restart(),
     )
 
 
@@ -143,6 +165,8 @@ def _spell_out(part: msgspec.Struct) -> dict[str, object]:
                 continue
         elif isinstance(value, tuple):
             value = [_spell_out(item) if isinstance(item, msgspec.Struct) else item for item in value]
+        if isinstance(value, dict):
+            value = {key: _spell_out(item) if isinstance(item, msgspec.Struct) else item for key, item in value.items()}
         if value not in (None, "", [], {}):
             written[field.encode_name] = value
     return written

@@ -30,7 +30,7 @@ from volant.api.app import build_app
 from volant.api.listen import bind_socket
 from volant.api.server import serve
 from volant.artifact.bundle import push_bundle
-from volant.artifact.plugin_fetch import PluginFetch
+from volant.artifact.plugin_fetch import TRANSFERS, PluginFetch
 from volant.artifact.registry.client import RegistryClient
 from volant.artifact.registry.credentials import CredentialStore
 from volant.artifact.registry.reference import parse_plugin_reference
@@ -90,7 +90,7 @@ def config(tmp_path: Path) -> Config:
     (tmp_path / "trust").mkdir()
     return Config(
         data_dir=str(tmp_path / "data"), runtime_dir=str(tmp_path / "run"), hypervisor="simulated", node="here",
-        trust_keys=str(tmp_path / "trust"),
+        trust_keys=str(tmp_path / "trust"), plugin_download_allow="loopback",
     )  # fmt: skip
 
 
@@ -110,6 +110,17 @@ class Volantd:
 
     def arriving(self) -> list[Path]:
         return list((self._data / "artifacts/arriving").iterdir())
+
+    def transfers(self) -> int:
+        """How many files are being fetched."""
+        fetcher = self.plane.intents.plugins._fetcher
+        assert isinstance(fetcher, PluginFetch)
+        return TRANSFERS - fetcher._slots._value
+
+    def partials(self) -> dict[str, int]:
+        """What broke off: its digest, and how many bytes came."""
+        found = (self._data / "artifacts/partial").glob("*.partial")
+        return {f"sha256:{path.stem}": path.stat().st_size for path in found}
 
     async def assert_nothing(self) -> None:
         assert await asyncio.to_thread(self.client.plugins.list) == []
@@ -231,7 +242,7 @@ async def test_another_plugin_of_that_name_is_refused_before_its_files_are_fetch
     make_plugin(tmp_path / "built", b"rootfs")
     await push(registry, tmp_path / "built")
     await volantd.install(f"oci://{registry.host}/plugins/web:1.0")
-    make_plugin(tmp_path / "built", b"another", version="2.0")
+    make_plugin(tmp_path / "built", b"another")
     await push(registry, tmp_path / "built", "plugins/web:2.0")
     with pytest.raises(AlreadyExists, match=r"version 1\.0"):
         await volantd.install(f"oci://{registry.host}/plugins/web:2.0")
@@ -340,14 +351,14 @@ async def test_a_client_that_goes_away_ends_the_fetching(
     await push(registry, tmp_path / "built")
     async with Dying(registry.host, 3 * MIB) as stalling, asyncio.timeout(20):
         stalling.gate.clear()
-        _, writer = await asyncio.open_unix_connection(str(volantd.client.connection.path))
+        _, writer = await asyncio.open_unix_connection(str(volantd.client.connection.address.path))
         body = json.dumps({"source": f"oci://{stalling.host}/plugins/web:1.0"}).encode()
         head = f"POST /api/v1/plugins HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nContent-Type: application/json\r\n"
         writer.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         await stalling.reached.wait()
-        await until(lambda: bool(volantd.arriving()))
+        await until(lambda: volantd.transfers() > 0)
         writer.close()
-        await until(lambda: not volantd.arriving())
+        await until(lambda: volantd.transfers() == 0)
     await volantd.assert_nothing()
 
 
@@ -370,6 +381,8 @@ class Site:
         self.redirects: dict[str, str] = {}
         self.cuts: dict[str, int] = {}
         self.asked: list[tuple[str, str]] = []
+        self.lengths: dict[str, int] = {}
+        """What is said of a path's length where that is not the truth."""
         self.authority = directory / "ca.pem"
         certificate = _make_certificate(directory)
         site = self
@@ -410,7 +423,7 @@ class Site:
         request.send_response(206 if wanted else 200)
         if wanted:
             request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        request.send_header("Content-Length", str(len(content) - start))
+        request.send_header("Content-Length", str(self.lengths.get(path, len(content)) - start))
         request.end_headers()
         cut = self.cuts.pop(path, None)
         request.wfile.write(content[start:][:cut])
@@ -560,3 +573,88 @@ async def test_a_source_that_cannot_be_right_is_refused(volantd: Volantd, source
     with pytest.raises(InvalidInput):
         await volantd.install(source, digest_of(b""))
     await volantd.assert_nothing()
+
+
+class TestWhatIsAllowed:
+    @pytest.fixture
+    def config(self, config: Config) -> Config:
+        return msgspec.structs.replace(config, plugin_download_allow="")
+
+    async def test_nothing_on_this_machine_is_spoken_to_unless_a_setting_allows(self, site: Site, volantd: Volantd) -> None:
+        manifest = make_plugin(site.root, b"rootfs")
+        with pytest.raises(Forbidden, match=r"127\.0\.0\.1 is a loopback address"):
+            await volantd.install(f"{site.url}/manifest.json", digest_of(manifest))
+        port = site.url.rpartition(":")[2]
+        with pytest.raises(Forbidden, match="loopback address"):
+            await volantd.install(f"https://localhost:{port}/manifest.json", digest_of(manifest))
+        with pytest.raises(Forbidden, match="loopback address"):
+            await volantd.install(f"oci://127.0.0.1:{port}/plugins/web:1.0")
+        assert site.asked == []
+        await volantd.assert_nothing()
+
+
+async def test_a_registry_that_the_file_of_registries_names_is_allowed(
+    registry: RegistryServer, config: Config, tmp_path: Path
+) -> None:
+    make_plugin(tmp_path / "built", b"rootfs")
+    await push(registry, tmp_path / "built")
+    (tmp_path / "registries.toml").write_text(f'insecure = ["{registry.host}"]\n')
+    named = msgspec.structs.replace(config, plugin_download_allow="", registries=str(tmp_path / "registries.toml"))
+    async with open_volantd(named) as volantd:
+        plugin, _ = await volantd.install(f"oci://{registry.host}/plugins/web:1.0")
+        assert plugin.status.phase == "Ready"
+
+
+@pytest.mark.parametrize("source", ["https://169.254.169.254/manifest.json", "https://[fe80::1]/manifest.json"])
+async def test_link_local_addresses_are_never_spoken_to(volantd: Volantd, source: str) -> None:
+    with pytest.raises(Forbidden, match="link-local or reserved address"):
+        await volantd.install(source, digest_of(b""))
+
+
+async def test_what_broke_off_is_taken_up_by_the_next_volantd(site: Site, config: Config) -> None:
+    rootfs = os.urandom(6 * MIB)
+    manifest = make_plugin(site.root, rootfs)
+    source, digest = f"{site.url}/manifest.json", digest_of(manifest)
+    async with open_volantd(config) as volantd:
+        fetcher = volantd.plane.intents.plugins._fetcher
+        assert isinstance(fetcher, PluginFetch)
+        fetcher._load_settings = lambda: RegistrySettings(attempts=1)
+        site.cuts["/rootfs.erofs"] = 4 * MIB
+        with pytest.raises(Unavailable):
+            await volantd.install(source, digest)
+        kept = volantd.partials()[digest_of(rootfs)]
+        assert 2 * MIB <= kept <= 4 * MIB
+        await volantd.assert_nothing()
+    site.asked.clear()
+    async with open_volantd(config) as volantd:
+        plugin, created = await volantd.install(source, digest)
+        assert (plugin.status.phase, created) == ("Ready", True)
+        assert ("/rootfs.erofs", f"bytes={kept}-") in site.asked
+        assert volantd.partials() == {}
+
+
+async def test_a_rest_that_does_not_fit_is_fetched_anew(site: Site, config: Config) -> None:
+    rootfs = os.urandom(2 * MIB)
+    manifest = make_plugin(site.root, rootfs)
+    partial = Path(config.data_dir) / "artifacts/partial" / f"{digest_of(rootfs).removeprefix('sha256:')}.partial"
+    async with open_volantd(config) as volantd:
+        partial.parent.mkdir(exist_ok=True)
+        partial.write_bytes(b"something else" * 1000)
+        plugin, _ = await volantd.install(f"{site.url}/manifest.json", digest_of(manifest))
+        assert plugin.status.phase == "Ready"
+        assert [wanted for path, wanted in site.asked if path == "/rootfs.erofs"] == ["bytes=14000-", ""]
+
+
+@pytest.mark.parametrize("said", [1, 1 << 40])
+async def test_a_length_that_is_a_lie_installs_nothing(site: Site, config: Config, said: int) -> None:
+    manifest = make_plugin(site.root, b"rootfs" * 1000)
+    site.lengths["/rootfs.erofs"] = said
+    async with open_volantd(config) as volantd:
+        fetcher = volantd.plane.intents.plugins._fetcher
+        assert isinstance(fetcher, PluginFetch)
+        fetcher._load_settings = lambda: RegistrySettings(attempts=1)
+        site.cuts["/rootfs.erofs"] = 6000
+        with pytest.raises((VolantError,)):
+            await volantd.install(f"{site.url}/manifest.json", digest_of(manifest))
+        await volantd.assert_nothing()
+        assert digest_of(b"rootfs" * 1000) not in volantd.stored()

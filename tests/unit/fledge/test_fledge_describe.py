@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volant.core.errors import InvalidInput
-from volant.core.manifest import Boot, HealthCheck, Manifest, Media, RootFilesystem, read_manifest
+from volant.core.manifest import Boot, HealthCheck, Manifest, Media, Probe, RootFilesystem, read_manifest
 from volant.fledge.describe import DEFAULT_PATH, KERNEL_LABEL, Content, describe_plugin, read_exposed, write_manifest
 from volant.fledge.image_health import HEALTH_LABEL
 from volant.fledge.recipe.read import parse_recipe
@@ -146,7 +146,8 @@ def test_a_health_check_of_the_image_becomes_the_manifests_when_it_asks_for_a_pa
 
     runs = describe({**image, "Healthcheck": {"Test": ["CMD", "/check"]}})
     assert runs.health_check is None
-    assert runs.labels[HEALTH_LABEL] == '["CMD","/check"]'
+    assert runs.probes.readiness == Probe(exec=("/check",), interval_ms=30_000, timeout_ms=30_000)
+    assert HEALTH_LABEL not in runs.labels
     assert HEALTH_LABEL not in describe({**image, "Healthcheck": {"Test": ["NONE"]}}).labels
     ours = describe({**image, "Healthcheck": asks}, '[health_check]\nendpoint = "/"\n')
     assert ours.health_check == HealthCheck(endpoint="/")

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from volant.core.manifest import HealthCheck
-from volant.fledge.image_health import is_disabled, read_healthcheck
+from volant.core.manifest import HealthCheck, Probe
+from volant.fledge.image_health import is_disabled, read_exec_probe, read_healthcheck
 from volant.fledge.source.oci import Healthcheck
 
 
@@ -45,3 +45,27 @@ def test_anything_else_is_not_guessed_at(test: tuple[str, ...]) -> None:
 def test_none_is_none(check: Healthcheck | None) -> None:
     assert is_disabled(check)
     assert read_healthcheck(check, 80) is None
+
+
+@pytest.mark.parametrize(
+    ("test", "command"),
+    [
+        (("CMD", "pg_isready", "-q"), ("pg_isready", "-q")),
+        (("CMD-SHELL", "curl -f localhost:9000 || exit 1"), ("/bin/sh", "-c", "curl -f localhost:9000 || exit 1")),
+    ],
+)
+def test_a_program_becomes_a_probe(test: tuple[str, ...], command: tuple[str, ...]) -> None:
+    found = read_exec_probe(Healthcheck(test=test, interval=10**10, timeout=2 * 10**9, retries=5))
+    assert found == Probe(exec=command, interval_ms=10_000, timeout_ms=2000, failure_threshold=5)
+
+
+@pytest.mark.parametrize(
+    "test", [(), ("NONE",), ("CMD",), ("CMD", ""), ("CMD-SHELL", " "), ("CMD-SHELL", "a", "b"), ("RUN", "a")]
+)
+def test_what_is_no_program_is_no_probe(test: tuple[str, ...]) -> None:
+    assert read_exec_probe(Healthcheck(test=test)) is None
+
+
+def test_times_beyond_all_bounds_are_bounded() -> None:
+    found = read_exec_probe(Healthcheck(test=("CMD", "a"), interval=10**18, timeout=1, retries=10**6))
+    assert found == Probe(exec=("a",), interval_ms=3_600_000, timeout_ms=1, failure_threshold=1000)

@@ -10,11 +10,15 @@ from volant.core.manifest import (
     Action,
     CloudInit,
     Devices,
+    Hardware,
     HealthCheck,
     Lifecycle,
     Network,
+    Probes,
     Resources,
+    Restart,
     Start,
+    Ulimit,
 )
 
 Strategy = Literal["oci_rootfs", "initramfs"]
@@ -113,6 +117,11 @@ class WorkloadSection(_Section, frozen=True, kw_only=True):
     user: str = ""
     workdir: str = ""
     stop_signal: str = ""
+    stop_grace_s: int | None = None
+    tty: bool = False
+    stdin: bool = False
+    ulimits: dict[str, Ulimit] = {}
+    restart: Restart | None = None
 
 
 class KernelSection(_Section, frozen=True, kw_only=True):
@@ -138,6 +147,7 @@ class Recipe(_Section, frozen=True, kw_only=True):
     mappings: dict[str, str] = {}
     workload: WorkloadSection = WorkloadSection()
     health_check: HealthCheck | None = None
+    probes: Probes | None = None
     resources: Resources | None = None
     network: Network | None = None
     actions: dict[str, Action] = {}
@@ -145,4 +155,5 @@ class Recipe(_Section, frozen=True, kw_only=True):
     devices: Devices | None = None
     start: Start | None = None
     lifecycle: Lifecycle | None = None
+    hardware: Hardware | None = None
     kernel: KernelSection = KernelSection()
