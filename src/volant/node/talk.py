@@ -11,7 +11,7 @@ from volant.core.clock import Clock
 from volant.core.errors import WrongState
 from volant.core.ids import Uid
 from volant.guest.link import AgentLink
-from volant.hypervisor.qemu.socket import CONSOLE, connect_socket
+from volant.hypervisor.socket import CONSOLE, connect_socket
 from volant.node.console import read_console
 from volant.node.console_line import Connection, Consoles
 from volant.node.door import (

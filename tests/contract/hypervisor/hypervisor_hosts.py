@@ -26,10 +26,10 @@ from volant.hypervisor.cloud_hypervisor import CloudHypervisorDriver
 from volant.hypervisor.cloud_hypervisor.driver import read_version
 from volant.hypervisor.cloud_hypervisor.launch import Launcher as CloudHypervisorLauncher
 from volant.hypervisor.driver import Driver, Instance
+from volant.hypervisor.lock import is_locked
 from volant.hypervisor.machine import BlockDevice, Files, Machine, Unit
 from volant.hypervisor.qemu import Accelerators, open_qemu
 from volant.hypervisor.qemu.kvm import KvmAccess
-from volant.hypervisor.qemu.lock import is_locked
 from volant.hypervisor.simulated import SimulatedDriver, SimulatedHost, Step
 from volant.native import find_native
 

@@ -24,8 +24,8 @@ from volant.hypervisor.driver import SAVED, Ending, Instance, NotRestorable, Sav
 from volant.hypervisor.machine import BlockDevice, Machine, NetworkDevice, Unit
 from volant.hypervisor.qemu.kvm import KvmAccess
 from volant.hypervisor.qemu.launch import wait_record
-from volant.hypervisor.qemu.socket import connect_socket
 from volant.hypervisor.record import read_record, write_record
+from volant.hypervisor.socket import connect_socket
 
 from .cloud_hypervisor_program import INTERPRETER, read_description
 from .hypervisor_hosts import PATIENCE_S, CloudHypervisorSide, open_for_launch, reach_guest

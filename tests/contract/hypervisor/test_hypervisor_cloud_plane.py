@@ -26,7 +26,7 @@ from volant.hypervisor.cloud_hypervisor import CloudHypervisorDriver
 from volant.hypervisor.cloud_hypervisor.work import WORK
 from volant.hypervisor.driver import Instance
 from volant.hypervisor.machine import Files, Machine, Unit
-from volant.hypervisor.qemu.socket import bind_socket
+from volant.hypervisor.socket import bind_socket
 from volant.net.simulated import SimulatedFabric
 from volant.store.sqlite import open_store
 from volant.volume.saved import SavedStore

@@ -14,11 +14,11 @@ import pytest
 from volant.core.errors import HostError, Unavailable
 from volant.core.ids import Digest
 from volant.hypervisor.driver import Ending, Instance
+from volant.hypervisor.lock import take_lock
 from volant.hypervisor.machine import BlockDevice, Unit
+from volant.hypervisor.process import ProcessRecord, read_boot_id
 from volant.hypervisor.qemu import QemuDriver
 from volant.hypervisor.qemu.launch import Launcher, wait_record
-from volant.hypervisor.qemu.lock import take_lock
-from volant.hypervisor.qemu.process import ProcessRecord, read_boot_id
 from volant.hypervisor.qemu.proof import Prover, Verdict
 from volant.hypervisor.record import read_record, write_record
 from volant.native import find_native

@@ -10,13 +10,14 @@ import pytest
 from volant.core.errors import HostError, WrongState
 from volant.core.ids import RunId
 from volant.hypervisor.driver import Ending
-from volant.hypervisor.qemu.ending import explain_death, explain_stop, read_ending, read_tail, write_ending
+from volant.hypervisor.ending import explain_death, read_ending, read_tail, write_ending
+from volant.hypervisor.lock import is_locked, take_lock
+from volant.hypervisor.process import ExitRecord, open_process, read_start_time
+from volant.hypervisor.qemu.ending import explain_stop
 from volant.hypervisor.qemu.kvm import find_kvm_access
-from volant.hypervisor.qemu.lock import is_locked, take_lock
 from volant.hypervisor.qemu.monitor import Stop
-from volant.hypervisor.qemu.process import ExitRecord, open_process, read_start_time
-from volant.hypervisor.qemu.socket import bind_socket, connect_socket, remove_sockets
 from volant.hypervisor.record import read_record, write_record
+from volant.hypervisor.socket import bind_socket, connect_socket, remove_sockets
 
 RUN = RunId("a" * 32)
 

@@ -13,11 +13,11 @@ from volant.hypervisor.cloud_hypervisor.instance import KILLED_S, CloudHyperviso
 from volant.hypervisor.cloud_hypervisor.launch import START_TIMEOUT_S
 from volant.hypervisor.cloud_hypervisor.work import HELD, Held
 from volant.hypervisor.driver import Ending
+from volant.hypervisor.ending import EXIT, MACHINE, PROCESS, read_ending, write_ending
+from volant.hypervisor.lock import is_locked
 from volant.hypervisor.machine import Machine, Unit
-from volant.hypervisor.qemu.ending import EXIT, MACHINE, PROCESS, read_ending, write_ending
+from volant.hypervisor.process import ExitRecord, ProcessRecord, open_process, read_boot_id
 from volant.hypervisor.qemu.launch import LOOK_PERIOD_S, find_started_at
-from volant.hypervisor.qemu.lock import is_locked
-from volant.hypervisor.qemu.process import ExitRecord, ProcessRecord, open_process, read_boot_id
 from volant.hypervisor.record import read_record
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from volant.core.errors import HostError, Unavailable
 from volant.hypervisor.cloud_hypervisor.work import API
-from volant.hypervisor.qemu.socket import connect_socket
+from volant.hypervisor.socket import connect_socket
 
 ANSWER_TIMEOUT_S = 5.0
 ANSWER_MAX_BYTES = 4 << 20

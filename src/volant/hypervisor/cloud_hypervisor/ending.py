@@ -7,8 +7,8 @@ from pathlib import Path
 
 from volant.hypervisor.cloud_hypervisor.events import Kind
 from volant.hypervisor.driver import Ending
-from volant.hypervisor.qemu.ending import EXIT, explain_exit
-from volant.hypervisor.qemu.process import ExitRecord
+from volant.hypervisor.ending import EXIT, explain_exit
+from volant.hypervisor.process import ExitRecord
 from volant.hypervisor.record import read_record
 
 POWERED_OFF = Ending(kind="powered_off", message="the guest powered off")

@@ -32,9 +32,9 @@ from volant.hypervisor.driver import (
     without_disk,
     without_network,
 )
+from volant.hypervisor.ending import MACHINE, read_ending, write_ending
 from volant.hypervisor.machine import BlockDevice, Machine, NetworkDevice, Unit
-from volant.hypervisor.qemu.ending import MACHINE, read_ending, write_ending
-from volant.hypervisor.qemu.process import Process
+from volant.hypervisor.process import Process
 from volant.hypervisor.record import write_record
 from volant.hypervisor.security import inspect_process
 
@@ -167,7 +167,14 @@ class CloudHypervisorInstance:
         return Usage() if self._group is None else await asyncio.to_thread(self._group.read_usage)
 
     async def inspect(self) -> ProcessSecurity:
-        return await asyncio.to_thread(inspect_process, self._process.pid, self._holder.pid, self._group)
+        return await asyncio.to_thread(
+            inspect_process,
+            self._process.pid,
+            self._holder.pid,
+            self._group,
+            accelerator=self._machine.accelerator,
+            own=self._unit.state,
+        )
 
     async def measure_memory(self) -> MemoryUse:
         return await asyncio.to_thread(measure_memory, self._process.pid)

@@ -32,16 +32,16 @@ from volant.hypervisor.cloud_hypervisor.work import (
     remove_work,
 )
 from volant.hypervisor.driver import NotRestorable
+from volant.hypervisor.ending import ENDING, EXIT, MACHINE, PROCESS, QEMU_LOG, read_tail
 from volant.hypervisor.jail import Jail, find_places
+from volant.hypervisor.lock import take_lock
 from volant.hypervisor.machine import Files, Machine, Unit
-from volant.hypervisor.qemu.ending import ENDING, EXIT, MACHINE, PROCESS, QEMU_LOG, read_tail
+from volant.hypervisor.process import ExitRecord, Process, ProcessRecord, open_process
 from volant.hypervisor.qemu.instance import KILLED_S
 from volant.hypervisor.qemu.kvm import DEVICE
 from volant.hypervisor.qemu.launch import CONSOLE_LOG_MAX_BYTES, find_started_at, wait_record
-from volant.hypervisor.qemu.lock import take_lock
-from volant.hypervisor.qemu.process import ExitRecord, Process, ProcessRecord, open_process
-from volant.hypervisor.qemu.socket import CONSOLE, bind_socket
 from volant.hypervisor.record import read_record, write_record
+from volant.hypervisor.socket import CONSOLE, bind_socket
 from volant.run import spawn
 
 START_TIMEOUT_S = 10.0

@@ -18,7 +18,7 @@ import msgspec
 
 from volant.core.errors import HostError
 from volant.hypervisor.machine import BlockDevice, Machine
-from volant.hypervisor.qemu.socket import CONSOLE
+from volant.hypervisor.socket import CONSOLE
 
 API = "api.sock"
 """In the unit's sockets directory, and ours."""

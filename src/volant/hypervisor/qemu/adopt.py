@@ -7,13 +7,13 @@ import asyncio
 from volant.core.errors import HostError, Unavailable
 from volant.hypervisor.cgroup import NO_GROUPS, ControlGroups
 from volant.hypervisor.driver import Ending
+from volant.hypervisor.ending import EXIT, MACHINE, PROCESS, explain_exit, read_ending, write_ending
+from volant.hypervisor.lock import is_locked
 from volant.hypervisor.machine import Machine, Unit
-from volant.hypervisor.qemu.ending import EXIT, MACHINE, PROCESS, explain_exit, read_ending, write_ending
+from volant.hypervisor.process import ExitRecord, ProcessRecord, open_process, read_boot_id
 from volant.hypervisor.qemu.instance import KILLED_S, QemuInstance
 from volant.hypervisor.qemu.launch import LOOK_PERIOD_S, START_TIMEOUT_S, find_started_at
-from volant.hypervisor.qemu.lock import is_locked
 from volant.hypervisor.qemu.monitor import Monitor
-from volant.hypervisor.qemu.process import ExitRecord, ProcessRecord, open_process, read_boot_id
 from volant.hypervisor.record import read_record
 
 

@@ -12,15 +12,16 @@ from volant.core.security import ProcessSecurity
 from volant.hypervisor.cgroup import Group, apply_to_process
 from volant.hypervisor.cgroup_usage import Usage
 from volant.hypervisor.driver import Counters, Ending, MemoryUse, RunState, Saved, check_balloon
+from volant.hypervisor.ending import explain_death, read_ending, write_ending
 from volant.hypervisor.machine import BlockDevice, Machine, NetworkDevice, Unit
+from volant.hypervisor.process import Process
 from volant.hypervisor.qemu.account import measure_memory
 from volant.hypervisor.qemu.counters import has_balloon_driver, read_disk_counters, read_memory_mib
-from volant.hypervisor.qemu.ending import explain_death, explain_stop, read_ending, write_ending
+from volant.hypervisor.qemu.ending import explain_stop
 from volant.hypervisor.qemu.monitor import ENDED_STATES, Monitor, Stop
-from volant.hypervisor.qemu.process import Process
 from volant.hypervisor.qemu.save import save_machine
-from volant.hypervisor.qemu.socket import AGENT, connect_socket, remove_sockets
 from volant.hypervisor.security import inspect_process
+from volant.hypervisor.socket import AGENT, connect_socket, remove_sockets
 from volant.hypervisor.taps import read_tap_counters
 
 CONNECT_TIMEOUT_S = 1.0

@@ -16,20 +16,20 @@ import msgspec
 
 from volant.core.errors import HostError, Unavailable
 from volant.hypervisor.cgroup import NO_GROUPS, ControlGroups, Group, find_devices
+from volant.hypervisor.ending import ENDING, EXIT, MACHINE, PROCESS, QEMU_LOG, read_tail
 from volant.hypervisor.jail import QEMU_DATA, Jail, find_places
+from volant.hypervisor.lock import take_lock
 from volant.hypervisor.machine import Files, Machine, Unit
+from volant.hypervisor.process import ExitRecord, Process, ProcessRecord, open_process
 from volant.hypervisor.qemu.command import BINARY, Descriptors, build_command
-from volant.hypervisor.qemu.ending import ENDING, EXIT, MACHINE, PROCESS, QEMU_LOG, read_tail
 from volant.hypervisor.qemu.instance import KILLED_S, QemuInstance
 from volant.hypervisor.qemu.kvm import DEVICE as KVM
-from volant.hypervisor.qemu.lock import take_lock
 from volant.hypervisor.qemu.memory import OWN, create_memory
 from volant.hypervisor.qemu.monitor import Monitor
 from volant.hypervisor.qemu.pages import read_into_memory
-from volant.hypervisor.qemu.process import ExitRecord, Process, ProcessRecord, open_process
 from volant.hypervisor.qemu.save import STATE, load_machine
-from volant.hypervisor.qemu.socket import AGENT, CONSOLE, QMP, bind_socket, remove_sockets
 from volant.hypervisor.record import read_record, write_record
+from volant.hypervisor.socket import AGENT, CONSOLE, QMP, bind_socket, remove_sockets
 from volant.run import spawn
 
 START_TIMEOUT_S = 10.0

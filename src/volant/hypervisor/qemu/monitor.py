@@ -11,7 +11,7 @@ import msgspec
 from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError, Runstate
 
 from volant.core.errors import HostError, Unavailable
-from volant.hypervisor.qemu.socket import QMP, connect_socket
+from volant.hypervisor.socket import QMP, connect_socket
 
 ANSWER_TIMEOUT_S = 5.0
 BACKOFF_FIRST_S = 0.05

@@ -17,8 +17,8 @@ from volant.core.errors import GuestUnreachable, HostError
 from volant.core.ids import Digest, RunId, Uid
 from volant.hypervisor.driver import Instance
 from volant.hypervisor.machine import Files, Machine, Unit
+from volant.hypervisor.process import read_boot_id
 from volant.hypervisor.qemu.command import CPU_MODELS, MACHINE_TYPE, build_kernel_cmdline
-from volant.hypervisor.qemu.process import read_boot_id
 from volant.hypervisor.qemu.tsc import measure_tsc
 from volant.hypervisor.record import read_record, write_record
 

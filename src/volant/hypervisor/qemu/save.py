@@ -13,10 +13,10 @@ from pathlib import Path
 from volant.core.errors import HostError, Unavailable
 from volant.hypervisor.driver import SAVED, NotRestorable, Saved
 from volant.hypervisor.machine import Machine
+from volant.hypervisor.process import Process
 from volant.hypervisor.qemu import pages
 from volant.hypervisor.qemu.memory import MIB, OWN, base_name, find_mapping, find_memory
 from volant.hypervisor.qemu.monitor import Monitor
-from volant.hypervisor.qemu.process import Process
 from volant.hypervisor.record import read_record, write_record
 
 STATE = "state"

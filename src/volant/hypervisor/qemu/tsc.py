@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from volant.core.errors import CommandFailed, Unavailable
-from volant.hypervisor.qemu.process import read_boot_id
+from volant.hypervisor.process import read_boot_id
 from volant.hypervisor.record import read_record, write_record
 from volant.native import find_native
 from volant.run import run
