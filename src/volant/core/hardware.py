@@ -1,12 +1,34 @@
-"""Whether a host has what a plugin asks of it: a pure function over what its node says."""
+"""What a plugin asks of a host, and whether a host has it: a pure function over what its node says."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from volant.core.manifest import Hardware
+import msgspec
+
 from volant.core.node import NodeStatus
+from volant.core.part import Part
+
+
+class Gpu(Part, frozen=True, kw_only=True):
+    """``count`` devices of a vendor, by PCI ids (``10de`` or ``10de:2684``) or any."""
+
+    device: str = ""
+    count: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
+
+
+class Hardware(Part, frozen=True, kw_only=True):
+    """What the host must have. ``hugepages`` is the size of the pages that back the guest's memory."""
+
+    architecture: Literal["", "x86_64", "aarch64"] = ""
+    cpu_features: tuple[str, ...] = ()
+    hugepages: Literal["", "2M", "1G"] = ""
+    nested: bool = False
+    confidential: Literal["", "sev-snp", "tdx"] = ""
+    tpm: bool = False
+    gpus: tuple[Gpu, ...] = ()
+
 
 _FEATURE_FIELDS = ("flags", "Features")
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}

@@ -15,7 +15,9 @@ import msgspec
 
 from volant.core.duration import parse_duration
 from volant.core.errors import InvalidInput
+from volant.core.hardware import Hardware
 from volant.core.ids import check_digest, check_name
+from volant.core.limits import Limits
 from volant.core.manifest_origin import modernise
 from volant.core.manifest_rules import (
     check_actions,
@@ -29,6 +31,8 @@ from volant.core.manifest_rules import (
     check_network,
     check_probes,
 )
+from volant.core.part import Milliseconds, Part, Port
+from volant.core.probe import Hook, Probes
 from volant.core.resource import split_validation_error
 
 SCHEMA_VERSIONS = ("v1", "1", "1.0")
@@ -46,9 +50,6 @@ NetworkMode = Literal["bridged", "dhcp", "vsock"]
 
 RestartPolicy = Literal["always", "on-failure", "never"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-Milliseconds = Annotated[int, msgspec.Meta(ge=1, le=3_600_000)]
-Command = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=256)]
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}")
 _ENV_NAME = re.compile(r"[^=\x00]+")
@@ -59,18 +60,14 @@ _SIGNALS = {
 _RTMIN = 34
 
 
-class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    pass
-
-
-class Media(_Part, frozen=True, kw_only=True):
+class Media(Part, frozen=True, kw_only=True):
     """A file that the plugin brings, named by its content: ``checksum`` is ``sha256:`` and 64 hexadecimal digits."""
 
     url: str
     checksum: str = ""
 
 
-class RootFilesystem(_Part, frozen=True, kw_only=True):
+class RootFilesystem(Part, frozen=True, kw_only=True):
     """``format`` says how the file holds blocks (raw, qcow2), ``filesystem`` what lies in them."""
 
     url: str
@@ -79,7 +76,7 @@ class RootFilesystem(_Part, frozen=True, kw_only=True):
     filesystem: Filesystem = "erofs"
 
 
-class Boot(_Part, frozen=True, kw_only=True):
+class Boot(Part, frozen=True, kw_only=True):
     """What brings the guest up to its agent: an uncompressed kernel, and an initramfs with kestrel and its modules.
 
     A diskless guest has no initramfs here: its own is the top-level one.
@@ -89,22 +86,7 @@ class Boot(_Part, frozen=True, kw_only=True):
     initramfs: Media | None = None
 
 
-class Limits(_Part, frozen=True, kw_only=True):
-    """What the VM's control group holds it to; 0 is no limit. ``cpu_percent``: 100 is one core. ``io_*``: of its own disks,
-    together. ``pids``: processes and threads of the VM process."""
-
-    cpu_percent: Annotated[int, msgspec.Meta(ge=0, le=100 * 1024)] = 0
-    cpu_weight: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
-    memory_overhead_mb: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
-    """MiB over the guest's own memory; 0 is what Volant finds enough."""
-    io_read_bytes_per_s: Annotated[int, msgspec.Meta(ge=0)] = 0
-    io_write_bytes_per_s: Annotated[int, msgspec.Meta(ge=0)] = 0
-    io_read_ops_per_s: Annotated[int, msgspec.Meta(ge=0)] = 0
-    io_write_ops_per_s: Annotated[int, msgspec.Meta(ge=0)] = 0
-    pids: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
-
-
-class Resources(_Part, frozen=True, kw_only=True):
+class Resources(Part, frozen=True, kw_only=True):
     """Cores and MiB of memory that a VM gets unless its own spec says otherwise."""
 
     cpu_cores: Positive = 1
@@ -114,14 +96,14 @@ class Resources(_Part, frozen=True, kw_only=True):
     limits: Limits = Limits()
 
 
-class Ulimit(_Part, frozen=True, kw_only=True):
+class Ulimit(Part, frozen=True, kw_only=True):
     """A limit of setrlimit(2); -1 is none."""
 
     soft: Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]
     hard: Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]
 
 
-class Restart(_Part, frozen=True, kw_only=True):
+class Restart(Part, frozen=True, kw_only=True):
     """When the workload is started again after it ended, and how long after. ``max_restarts`` in a row without a run of
     ``reset_after_ms`` end the VM's run as failed; 0 is no limit."""
 
@@ -132,7 +114,7 @@ class Restart(_Part, frozen=True, kw_only=True):
     max_restarts: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
 
 
-class Workload(_Part, frozen=True, kw_only=True):
+class Workload(Part, frozen=True, kw_only=True):
     """``entrypoint`` is the whole argument vector. ``base_url`` is where the workload listens, seen from inside the guest.
 
     ``tty``: it runs on a terminal of its own. ``stdin``: who attaches may write to it; else its stdin is empty.
@@ -154,7 +136,7 @@ class Workload(_Part, frozen=True, kw_only=True):
     restart: Restart = Restart()
 
 
-class HealthCheck(_Part, frozen=True, kw_only=True):
+class HealthCheck(Part, frozen=True, kw_only=True):
     """HTTP GET of ``endpoint`` under the workload's ``base_url``; 2xx and 3xx are healthy."""
 
     endpoint: str
@@ -163,60 +145,14 @@ class HealthCheck(_Part, frozen=True, kw_only=True):
     unhealthy_threshold: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
 
 
-class HttpRequest(_Part, frozen=True, kw_only=True):
-    """A request to the guest itself. ``port`` is that of ``workload.base_url`` unless it is given; 2xx and 3xx are well."""
-
-    path: str = "/"
-    port: Port | None = None
-    host: str = "127.0.0.1"
-    method: Literal["GET", "POST", "PUT", "HEAD"] = "GET"
-
-
-class TcpConnect(_Part, frozen=True, kw_only=True):
-    """A connection that is accepted."""
-
-    port: Port
-    host: str = "127.0.0.1"
-
-
-class Probe(_Part, frozen=True, kw_only=True):
-    """A question put to the workload again and again: exactly one of ``http``, ``tcp`` and ``exec`` (which ends with 0)."""
-
-    http: HttpRequest | None = None
-    tcp: TcpConnect | None = None
-    exec: Command | None = None
-    initial_delay_ms: Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] = 0
-    interval_ms: Annotated[int, msgspec.Meta(ge=50, le=3_600_000)] = 5000
-    timeout_ms: Milliseconds = 1000
-    success_threshold: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
-    failure_threshold: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
-
-
-class Probes(_Part, frozen=True, kw_only=True):
-    """``startup``: nothing else is asked until it succeeds, and the workload is ended when it does not. ``readiness``: who fails
-    it is not ready. ``liveness``: who fails it is ended, and its restart policy decides."""
-
-    startup: Probe | None = None
-    readiness: Probe | None = None
-    liveness: Probe | None = None
-
-
-class Hook(_Part, frozen=True, kw_only=True):
-    """Something done in the guest at a moment of the workload's life: exactly one of ``exec`` and ``http``."""
-
-    exec: Command | None = None
-    http: HttpRequest | None = None
-    timeout_ms: Milliseconds = 10_000
-
-
-class Action(_Part, frozen=True, kw_only=True):
+class Action(Part, frozen=True, kw_only=True):
     method: str
     path: str
     description: str = ""
     timeout_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
-class Disk(_Part, frozen=True, kw_only=True):
+class Disk(Part, frozen=True, kw_only=True):
     """A file that the plugin brings as one more disk, which the guest finds by ``name`` (its serial). One that is not
     ``readonly`` is copied for each VM. ``target``: where the guest mounts it, when it is a path."""
 
@@ -228,13 +164,13 @@ class Disk(_Part, frozen=True, kw_only=True):
     target: str = ""
 
 
-class Expose(_Part, frozen=True, kw_only=True):
+class Expose(Part, frozen=True, kw_only=True):
     port: Port
     protocol: Literal["tcp", "udp"] = "tcp"
     host_port: Port | None = None
 
 
-class Network(_Part, frozen=True, kw_only=True):
+class Network(Part, frozen=True, kw_only=True):
     mode: NetworkMode = "bridged"
     subnet: str = ""
     gateway: str = ""
@@ -242,13 +178,13 @@ class Network(_Part, frozen=True, kw_only=True):
     expose: tuple[Expose, ...] = ()
 
 
-class CloudInitFile(_Part, frozen=True, kw_only=True):
+class CloudInitFile(Part, frozen=True, kw_only=True):
     inline: bool = False
     content: str = ""
     path: str = ""
 
 
-class CloudInit(_Part, frozen=True, kw_only=True):
+class CloudInit(Part, frozen=True, kw_only=True):
     datasource: str = "NoCloud"
     seed_mode: Literal["vfat"] = "vfat"
     user_data: CloudInitFile | None = None
@@ -256,12 +192,12 @@ class CloudInit(_Part, frozen=True, kw_only=True):
     network_config: CloudInitFile | None = None
 
 
-class Devices(_Part, frozen=True, kw_only=True):
+class Devices(Part, frozen=True, kw_only=True):
     pci_passthrough: tuple[str, ...] = ()
     allowlist: tuple[str, ...] = ()
 
 
-class Start(_Part, frozen=True, kw_only=True):
+class Start(Part, frozen=True, kw_only=True):
     """``booted``: clones begin before the workload does. ``ready``: they begin with a workload that is healthy already.
 
     ``pool``: how many clones are kept ready to be taken.
@@ -271,7 +207,7 @@ class Start(_Part, frozen=True, kw_only=True):
     pool: Annotated[int, msgspec.Meta(ge=0, le=MAX_POOL)] = 0
 
 
-class Lifecycle(_Part, frozen=True, kw_only=True):
+class Lifecycle(Part, frozen=True, kw_only=True):
     """``auto_suspend``: a duration such as ``5m``; a VM without traffic for that long is suspended. Empty is never.
 
     ``post_start`` runs once the workload was started, and it is not ready before; when it fails the workload is ended.
@@ -283,26 +219,7 @@ class Lifecycle(_Part, frozen=True, kw_only=True):
     pre_stop: Hook | None = None
 
 
-class Gpu(_Part, frozen=True, kw_only=True):
-    """``count`` devices of a vendor, by PCI ids (``10de`` or ``10de:2684``) or any."""
-
-    device: str = ""
-    count: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
-
-
-class Hardware(_Part, frozen=True, kw_only=True):
-    """What the host must have. ``hugepages`` is the size of the pages that back the guest's memory."""
-
-    architecture: Literal["", "x86_64", "aarch64"] = ""
-    cpu_features: tuple[str, ...] = ()
-    hugepages: Literal["", "2M", "1G"] = ""
-    nested: bool = False
-    confidential: Literal["", "sev-snp", "tdx"] = ""
-    tpm: bool = False
-    gpus: tuple[Gpu, ...] = ()
-
-
-class Manifest(_Part, frozen=True, kw_only=True):
+class Manifest(Part, frozen=True, kw_only=True):
     """A plugin manifest v1. ``check_manifest`` holds the rules that types cannot say."""
 
     schema_: str = msgspec.field(name="$schema", default="")

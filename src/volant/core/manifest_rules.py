@@ -14,7 +14,9 @@ from volant.core.errors import InvalidInput
 from volant.core.ids import check_digest
 
 if TYPE_CHECKING:
-    from volant.core.manifest import CloudInit, Devices, Disk, Hardware, Hook, HttpRequest, Lifecycle, Manifest, Network, Probe
+    from volant.core.hardware import Hardware
+    from volant.core.manifest import CloudInit, Devices, Disk, Lifecycle, Manifest, Network
+    from volant.core.probe import Hook, HttpRequest, Probe
 
 ULIMITS = frozenset(
     {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from volant.core.manifest import HttpRequest, Manifest, Probe
+from volant.core.manifest import Manifest
+from volant.core.probe import HttpRequest, Probe
 
 
 def readiness_probe(manifest: Manifest) -> Probe | None:

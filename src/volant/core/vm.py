@@ -8,7 +8,8 @@ import msgspec
 
 from volant.core.condition import Conditions
 from volant.core.ids import Digest
-from volant.core.manifest import Limits, NetworkMode, RestartPolicy
+from volant.core.limits import Limits
+from volant.core.manifest import NetworkMode, RestartPolicy
 from volant.core.resource import Resource, Spec, Status
 
 Phase = Literal[

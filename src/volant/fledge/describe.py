@@ -8,19 +8,18 @@ from typing import Literal
 import msgspec
 
 from volant.core.errors import InvalidInput
+from volant.core.hardware import Hardware
 from volant.core.ids import check_name
 from volant.core.manifest import (
     WRITTEN_SCHEMA_VERSION,
     Boot,
     Devices,
     Expose,
-    Hardware,
     HealthCheck,
     Lifecycle,
     Manifest,
     Media,
     Network,
-    Probes,
     Restart,
     RootFilesystem,
     Start,
@@ -28,6 +27,7 @@ from volant.core.manifest import (
     check_manifest,
     split_base_url,
 )
+from volant.core.probe import Probes
 from volant.fledge.image_health import HEALTH_LABEL, is_disabled, read_exec_probe, read_healthcheck
 from volant.fledge.recipe.record import Recipe
 from volant.fledge.recipe.rules import read_resources

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from volant.core.manifest import HealthCheck, Probe
+from volant.core.manifest import HealthCheck
+from volant.core.probe import Probe
 from volant.fledge.source.oci import Healthcheck
 
 HEALTH_LABEL = "volant.image.healthcheck"

@@ -22,7 +22,7 @@ import structlog
 
 from volant.core.errors import HostError, Unavailable, WrongState
 from volant.core.ids import Uid
-from volant.core.manifest import Limits
+from volant.core.limits import Limits
 from volant.hypervisor.cgroup_limits import MIB, Setting, is_default, memory_limit_mib, plan_settings
 from volant.hypervisor.cgroup_usage import Groups, InForce, Usage, count_oom_kills, read_in_force, read_usage
 from volant.hypervisor.driver import Ending

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from volant.core.manifest import Limits
+from volant.core.limits import Limits
 from volant.hypervisor.machine import Machine
 
 MIB = 1 << 20

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from volant.core.errors import InvalidInput, Unavailable, WrongState
-from volant.core.manifest import Limits
+from volant.core.limits import Limits
 from volant.core.security import ProcessSecurity
 from volant.hypervisor.cgroup_usage import Usage
 from volant.hypervisor.machine import BlockDevice, Files, Machine, NetworkDevice, Unit

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from volant.core.ids import Digest, RunId, Uid
-from volant.core.manifest import Limits
+from volant.core.limits import Limits
 
 FIRST_HOST_UID = 700_000
 """The host user of slot 0. Each VM process runs as FIRST_HOST_UID + slot, and so does its group."""

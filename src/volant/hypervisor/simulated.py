@@ -15,7 +15,7 @@ from typing import Any, cast
 import msgspec
 
 from volant.core.errors import GuestUnreachable, Unavailable, WrongState
-from volant.core.manifest import Limits
+from volant.core.limits import Limits
 from volant.core.security import Finding, ProcessSecurity
 from volant.hypervisor.cgroup_usage import Usage
 from volant.hypervisor.driver import (

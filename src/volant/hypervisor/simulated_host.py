@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, cast
 from volant.core.clock import Clock
 from volant.core.errors import WrongState
 from volant.core.ids import Uid
-from volant.core.manifest import Limits
+from volant.core.limits import Limits
 from volant.hypervisor.driver import DiskCounters, Ending, NetworkCounters
 from volant.hypervisor.machine import Machine, Unit
 from volant.hypervisor.record import write_record

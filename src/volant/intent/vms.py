@@ -11,10 +11,9 @@ from volant.core.changes import CONFIGURATION, find_changes
 from volant.core.clock import Clock, format_time
 from volant.core.defaults import fill_in, shape_as
 from volant.core.errors import AlreadyExists, Exhausted, InvalidInput, NotFound, StaleRevision, TimedOut, WrongState
-from volant.core.hardware import find_lack
+from volant.core.hardware import Hardware, find_lack
 from volant.core.ids import check_name, new_uid
 from volant.core.kernel_words import DEFAULT_ALLOW, check_words
-from volant.core.manifest import Hardware
 from volant.core.node import Node
 from volant.core.plugin import Plugin
 from volant.core.plugin_versions import version_of_snapshot

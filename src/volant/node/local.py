@@ -14,7 +14,7 @@ import structlog
 from volant.core.clock import Clock
 from volant.core.errors import VolantError, WrongState
 from volant.core.ids import Digest, Uid
-from volant.core.manifest import Limits
+from volant.core.limits import Limits
 from volant.core.security import ProcessSecurity
 from volant.hypervisor.driver import Driver, Ending, Instance
 from volant.hypervisor.machine import Files, Machine

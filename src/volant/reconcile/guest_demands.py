@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from volant.core.errors import InvalidInput, WrongState
-from volant.core.manifest import Hook, HttpRequest, Manifest, Probe, Workload, split_base_url
+from volant.core.manifest import Manifest, Workload, split_base_url
+from volant.core.probe import Hook, HttpRequest, Probe
 from volant.core.readiness import readiness_probe
 from volant.guest import document
 from volant.guest.protocol import Hello

@@ -9,7 +9,8 @@ import re
 from urllib.parse import quote
 
 from volant.core.errors import HostError
-from volant.core.manifest import HttpRequest, Manifest, Probe, split_base_url
+from volant.core.manifest import Manifest, split_base_url
+from volant.core.probe import HttpRequest, Probe
 from volant.core.readiness import readiness_probe
 from volant.core.vm import VM
 from volant.net.fabric import Fabric

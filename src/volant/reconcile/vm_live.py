@@ -12,7 +12,7 @@ import structlog
 from volant.core.condition import Condition, find_condition, set_condition
 from volant.core.errors import VolantError, WrongState
 from volant.core.ids import Uid
-from volant.core.manifest import Limits
+from volant.core.limits import Limits
 from volant.core.vm import RESTART_REQUIRED, VM, ExtraDisk, VMStatus
 from volant.hypervisor.record import read_record
 from volant.node.run import Run

@@ -16,7 +16,8 @@ from volant.core.clock import Clock, format_time
 from volant.core.condition import set_condition
 from volant.core.errors import ChecksumMismatch, HostError, NotFound, Unavailable, VolantError
 from volant.core.ids import Digest, RunId
-from volant.core.manifest import Limits, Manifest
+from volant.core.limits import Limits
+from volant.core.manifest import Manifest
 from volant.core.plugin import Plugin, wanted_artifacts
 from volant.core.readiness import is_readiness_told
 from volant.core.template import TemplateKind

@@ -19,7 +19,7 @@ import pytest
 
 from volant.core.errors import HostError, WrongState
 from volant.core.ids import Digest, RunId, new_run_id, new_uid
-from volant.core.manifest import Limits
+from volant.core.limits import Limits
 from volant.hypervisor.cgroup import ControlGroups, Group, Hierarchy, find_devices, find_devices_of
 from volant.hypervisor.cgroup_limits import memory_limit_mib
 from volant.hypervisor.cgroup_place import find_control_groups, find_mounted, prepare

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from volant.core.hardware import find_lack, read_architecture, read_cpu_features
-from volant.core.manifest import Gpu, Hardware
+from volant.core.hardware import Gpu, Hardware, find_lack, read_architecture, read_cpu_features
 from volant.core.node import NodeStatus
 
 HERE = NodeStatus(architecture="x86_64", cpu_features=("avx2", "sse2"))

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volant.core.errors import InvalidInput
-from volant.core.manifest import Boot, HealthCheck, Manifest, Media, Probe, RootFilesystem, read_manifest
+from volant.core.manifest import Boot, HealthCheck, Manifest, Media, RootFilesystem, read_manifest
+from volant.core.probe import Probe
 from volant.fledge.describe import DEFAULT_PATH, KERNEL_LABEL, Content, describe_plugin, read_exposed, write_manifest
 from volant.fledge.image_health import HEALTH_LABEL
 from volant.fledge.recipe.read import parse_recipe

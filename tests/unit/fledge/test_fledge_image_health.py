@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from volant.core.manifest import HealthCheck, Probe
+from volant.core.manifest import HealthCheck
+from volant.core.probe import Probe
 from volant.fledge.image_health import is_disabled, read_exec_probe, read_healthcheck
 from volant.fledge.source.oci import Healthcheck
 

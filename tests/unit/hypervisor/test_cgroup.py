@@ -12,7 +12,7 @@ import pytest
 
 from volant.core.errors import WrongState
 from volant.core.ids import Digest, RunId, Uid
-from volant.core.manifest import Limits
+from volant.core.limits import Limits
 from volant.hypervisor.cgroup import ControlGroups, Group, Hierarchy, find_devices
 from volant.hypervisor.cgroup_limits import memory_limit_mib, plan_settings
 from volant.hypervisor.cgroup_place import find_control_groups, find_mounted, name_groups, prepare

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volant.core.errors import HostError
-from volant.core.manifest import HealthCheck, Manifest, Media, Probe, Workload
+from volant.core.manifest import HealthCheck, Manifest, Media, Workload
+from volant.core.probe import Probe
 from volant.net.simulated import SimulatedFabric
 from volant.node.run import HostHealth
 from volant.reconcile.outside import AGAIN_WHILE_STARTING_S, TIMEOUT_MAX_S, ask_workload, describe_address, judge_answer

@@ -10,7 +10,7 @@ import pytest
 
 from volant.core.changes import OF_THE_RUN
 from volant.core.ids import Digest, RunId, Uid
-from volant.core.manifest import Limits
+from volant.core.limits import Limits
 from volant.core.resource import Meta
 from volant.core.vm import VM, ExtraDisk, VMSpec, VMStatus
 from volant.hypervisor.machine import Machine, Unit

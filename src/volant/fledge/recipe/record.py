@@ -6,20 +6,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from volant.core.manifest import (
-    Action,
-    CloudInit,
-    Devices,
-    Hardware,
-    HealthCheck,
-    Lifecycle,
-    Network,
-    Probes,
-    Resources,
-    Restart,
-    Start,
-    Ulimit,
-)
+from volant.core.hardware import Hardware
+from volant.core.manifest import Action, CloudInit, Devices, HealthCheck, Lifecycle, Network, Resources, Restart, Start, Ulimit
+from volant.core.probe import Probes
 
 Strategy = Literal["oci_rootfs", "initramfs"]
 FilesystemType = Literal["erofs", "squashfs", "ext4", "xfs", "btrfs"]

@@ -7,7 +7,7 @@ import contextlib
 from pathlib import Path
 
 from volant.core.errors import GuestUnreachable, HostError, WrongState
-from volant.core.manifest import Limits
+from volant.core.limits import Limits
 from volant.core.security import ProcessSecurity
 from volant.hypervisor.cgroup import Group, apply_to_process
 from volant.hypervisor.cgroup_usage import Usage
