@@ -185,9 +185,8 @@ class ControlPlane:
             policy=config.trust_policy,
             cmdline_allow=tuple(config.kernel_cmdline_allow.split()),
         )
-        plugin_intent = PluginIntent(
-            marking, clock, self.node.artifact_size, trust, PluginFetch(hands.artifacts, self._load_registries)
-        )
+        fetch = PluginFetch(hands.artifacts, self._load_registries)
+        plugin_intent = PluginIntent(marking, clock, self.node.artifact_size, trust, fetch, self.cache, fetch)
         self.intents = Intents(
             vms=vm_intent,
             plugins=plugin_intent,

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
 
 import pytest
+
+from volant.core.ids import Digest
+from volant.core.vm import ExtraDisk
 
 from .host import World, check_nothing_left, reach, reach_gone, want
 
@@ -138,3 +144,23 @@ async def test_a_removed_plugin_takes_its_files_with_it(world: World) -> None:
         assert plane.hands.artifacts.has(world.digest), "the other one needs it"
         assert await plane.intents.plugins.wait(await plane.intents.plugins.remove("other"), timeout_s=10) is None
         assert not plane.hands.artifacts.has(world.digest)
+
+
+async def test_a_file_that_a_vm_has_as_a_disk_of_its_own_outlives_the_plugin_that_brought_it(world: World) -> None:
+    other = Digest("sha256:" + hashlib.sha256(b"another file").hexdigest())
+
+    async def content() -> AsyncIterator[bytes]:
+        yield b"another file"
+
+    async with world.plane() as (plane, _):
+        await plane.intents.plugins.install(world.manifest())
+        await plane.hands.artifacts.put(content(), other)
+        brought = json.loads(json.dumps(world.manifest("bringer")).replace(world.digest, other))
+        plugin, _ = await plane.intents.plugins.install(brought)
+        await plane.intents.plugins.wait(plugin, timeout_s=10)
+        disk = ExtraDisk(name="extra", artifact=other, readonly=True)
+        await plane.intents.vms.create(want("web", disks=(disk,)))
+        await plane.intents.plugins.remove("bringer")
+        await plane.intents.plugins.wait_gone("bringer", timeout_s=10)
+        assert plane.hands.artifacts.has(other)
+        await reach(plane, "web", lambda vm: vm.status.ready)

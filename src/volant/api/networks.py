@@ -9,11 +9,12 @@ from litestar.params import FromPath
 
 from volant.api.access import intents_of
 from volant.api.answer import PREFIX, answer_list, answer_nothing, answer_resource
-from volant.api.operation import Body, Operation, read_json, read_query
+from volant.api.operation import Body, Operation, read_if_match, read_json, read_query
 from volant.api.parameters import LABELS, WAIT_DEFAULT_S, wait_for
 from volant.api.schema import WANTED, list_of
 from volant.api.stopping import unless_stopping
-from volant.core.errors import AlreadyExists, InUse, InvalidInput, NotFound, TimedOut, WrongState
+from volant.api.waiting import as_precondition
+from volant.core.errors import AlreadyExists, InUse, InvalidInput, NotFound, StaleRevision, TimedOut, WrongState
 from volant.core.network import Network
 from volant.core.resource import from_wire
 
@@ -41,6 +42,7 @@ DELETE = Operation(
     {202: (_ONE,), 204: (Body(description="It is gone."),)},
     query=wait_for("deleted"),
     problems=(NotFound, InUse, WrongState, TimedOut),
+    if_match=True,
     description="Refused while a VM has a card in it, and for the default network.",
 )
 
@@ -73,7 +75,11 @@ async def create_network(request: Asked) -> Response[bytes]:
 @delete(f"{PREFIX}/networks/{{name:str}}", opt=DELETE.opt, status_code=202)
 async def delete_network(request: Asked, name: FromPath[str]) -> Response[bytes]:
     asked = read_query(request)
-    network = await intents_of(request.app).networks.delete(name)
+    expected = read_if_match(request)
+    try:
+        network = await intents_of(request.app).networks.delete(name, expected_generation=expected)
+    except StaleRevision as error:
+        raise as_precondition(error, expected) from error
     if asked["wait"] is None:
         return answer_resource(network, 202)
     left = await _wait(request, network, asked["timeout"])

@@ -9,12 +9,13 @@ from litestar.params import FromPath
 
 from volant.api.access import intents_of
 from volant.api.answer import PREFIX, answer_nothing, answer_resource
-from volant.api.operation import Body, Operation, read_json, read_query
+from volant.api.operation import Body, Operation, read_if_match, read_json, read_query
 from volant.api.paging import CURSOR, ORDER, PAGE_LIMIT, SEARCH, SELECTOR, answer_page, only_with, page_of, read_ask, sort_by
 from volant.api.parameters import WAIT_DEFAULT_S, wait_for
 from volant.api.schema import WANTED
 from volant.api.stopping import unless_stopping
-from volant.core.errors import AlreadyExists, InUse, InvalidInput, NotFound, TimedOut, WrongState
+from volant.api.waiting import as_precondition
+from volant.core.errors import AlreadyExists, InUse, InvalidInput, NotFound, StaleRevision, TimedOut, WrongState
 from volant.core.resource import from_wire
 from volant.core.snapshot import Snapshot
 
@@ -54,6 +55,7 @@ DELETE = Operation(
     {202: (_ONE,), 204: (Body(description="It is gone."),)},
     query=wait_for("deleted"),
     problems=(NotFound, InUse, TimedOut),
+    if_match=True,
     description="What began from it is its own and stays.",
 )
 
@@ -88,7 +90,11 @@ async def create_snapshot(request: Asked) -> Response[bytes]:
 @delete(f"{PREFIX}/snapshots/{{name:str}}", opt=DELETE.opt, status_code=202)
 async def delete_snapshot(request: Asked, name: FromPath[str]) -> Response[bytes]:
     asked = read_query(request)
-    snapshot = await intents_of(request.app).snapshots.delete(name)
+    expected = read_if_match(request)
+    try:
+        snapshot = await intents_of(request.app).snapshots.delete(name, expected_generation=expected)
+    except StaleRevision as error:
+        raise as_precondition(error, expected) from error
     if asked["wait"] is None:
         return answer_resource(snapshot, 202)
     left = await _wait(request, snapshot, asked["timeout"])

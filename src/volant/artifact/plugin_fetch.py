@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from volant.artifact.disk import explain_disk
 from volant.artifact.registry.credentials import CredentialStore
-from volant.artifact.registry.documents import BLOB_MAX_BYTES
 from volant.artifact.registry.reference import PLUGIN_SCHEME
 from volant.artifact.registry.settings import RegistrySettings
+from volant.artifact.signature import read_public_key, read_signature, verify_content
 from volant.artifact.store import ArtifactStore
-from volant.core.errors import InvalidInput, TimedOut
+from volant.core.errors import InvalidInput, TimedOut, Untrusted, VolantError
 from volant.core.failure import first_error
 from volant.core.ids import Digest, check_digest
 from volant.core.manifest import convert_manifest
@@ -58,6 +59,9 @@ class PluginFetch:
 
     async def fetch(self, files: tuple[RemoteFile, ...], report: Report) -> None:
         """See OpenPlugin.fetch."""
+        with explain_disk(self._store.partials):
+            self._store.partials.mkdir(mode=0o700, exist_ok=True)
+        await self._sweep()
         try:
             async with asyncio.timeout(FETCH_LIMIT_S):
                 # What lay there at the beginning may have been swept by the end: nothing of it belongs to anybody yet.
@@ -68,6 +72,29 @@ class PluginFetch:
                     await self._fetch_all(missing, report)
         except TimeoutError:
             raise TimedOut(f"the files did not come within {FETCH_LIMIT_S / 3600:g} hours") from None
+
+    async def read_document(self, url: str, max_bytes: int, key: str = "") -> bytes:
+        """See IndexReader.read_document."""
+        await asyncio.to_thread(importlib.import_module, "volant.artifact.plugin_origin")
+        from volant.artifact.plugin_origin import read_signed_document
+
+        content, signature = await read_signed_document(url, max_bytes, self._load_settings(), with_signature=bool(key))
+        if key:
+            self.check_document(content, signature, key)
+        return content
+
+    def check_document(self, content: bytes, signature: str, key: str) -> None:
+        """See IndexReader.check_document."""
+        public = read_public_key(key.encode(), "the key of the index")
+        try:
+            verify_content(content, read_signature(signature.encode(), "the signature of the index"), public, "the index")
+        except VolantError as error:
+            raise Untrusted(f"the index is not signed by its key: {error.message}", hint=error.hint) from error
+
+    async def _sweep(self) -> None:
+        from volant.artifact.resumed import sweep_partials
+
+        await sweep_partials(self._store.partials)
 
     async def _fetch_all(self, files: list[RemoteFile], report: Report) -> None:
         try:
@@ -82,8 +109,10 @@ class PluginFetch:
         async with self._fetching.setdefault(file.digest, asyncio.Lock()), self._slots:
             if await asyncio.to_thread(self._store.size, file.digest) is not None:
                 return  # somebody else has fetched it meanwhile
-            async with aclosing(file.open(_tell(file, report))) as content:
-                size = await self._store.put(content, file.digest, BLOB_MAX_BYTES)
+            brought = await file.bring(self._store.partials, _tell(file, report))
+            await self._store.take(brought, file.digest)
+            brought.unlink(missing_ok=True)  # it was copied, or another brought it meanwhile
+            size = await asyncio.to_thread(self._store.size, file.digest) or 0
         report(FetchProgress(file=file.field, done_bytes=size, size_bytes=size))
 
     async def _open(self, stack: AsyncExitStack, source: str, checksum: str) -> Origin:
@@ -136,6 +165,8 @@ class RemotePlugin:
 
 def _find_digest(found: FoundPlugin, field: str) -> Digest | None:
     roles = {"boot.kernel": "kernel", "boot.initramfs": "boot_initramfs"}
+    if field.startswith("disks["):
+        roles[field] = f"disk:{field.removeprefix('disks[').removesuffix(']')}"
     return wanted_artifacts(convert_manifest(found.manifest)).get(roles.get(field, field))
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from volant.artifact.bundle import OpenBundle, open_bundle
+from volant.artifact.holds import hex_of
 from volant.artifact.registry.client import RegistryClient
 from volant.artifact.registry.credentials import CredentialStore
 from volant.artifact.registry.documents import BLOB_MAX_BYTES, digest_bytes
 from volant.artifact.registry.plugin import MANIFEST_NAME, SIGNATURE_SUFFIX, BundleFile, Role
 from volant.artifact.registry.reference import PLUGIN_SCHEME, parse_plugin_reference
 from volant.artifact.registry.settings import RegistrySettings
+from volant.artifact.resumed import fetch_resumed
 from volant.artifact.web import Web, read_url
 from volant.core.errors import ChecksumMismatch, Forbidden, InvalidInput, NotFound
 from volant.core.ids import Digest
@@ -32,12 +35,13 @@ OnChunk = Callable[[int, int], None]
 
 
 class RemoteFile(msgspec.Struct, frozen=True, kw_only=True):
-    """``field`` is the manifest's. ``size_bytes`` is 0 where only the server knows it. ``open`` gives the content, unverified."""
+    """``field`` is the manifest's. ``size_bytes`` is 0 where only the server knows it. ``bring`` leaves the file in a directory,
+    whole and verified, and takes up there what an earlier attempt left."""
 
     field: str
     digest: Digest
     size_bytes: int
-    open: Callable[[OnChunk], AsyncGenerator[bytes, None]]
+    bring: Callable[[Path, OnChunk], Awaitable[Path]]
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,13 +62,15 @@ async def open_registry(stack: AsyncExitStack, source: str, settings: RegistrySe
     files: list[RemoteFile] = []
     elsewhere: dict[str, str] = {}
     for field, medium in _find_media(manifest):
-        file = bundled.get(_FIELDS[field])
+        place = "source" if field.startswith("disks[") else "url"
+        role = _FIELDS.get(field)
+        file = None if role is None else bundled.get(role)
         if file is None:
-            elsewhere[field] = medium["url"]
+            elsewhere[field] = medium[place]
         else:
             medium["checksum"] = file.descriptor.digest
             files.append(_bundled_file(client, opened, file, field))
-        medium["url"] = f"artifact:{medium.get('checksum') or ''}"
+        medium[place] = f"artifact:{medium.get('checksum') or ''}"
     signed = await _read_bundled_signature(client, opened)
     pinned = msgspec.structs.replace(reference, digest=opened.digest)
     found = FoundPlugin(source=f"{PLUGIN_SCHEME}{pinned}", manifest=manifest, signed=signed)
@@ -90,16 +96,33 @@ async def open_web(stack: AsyncExitStack, source: str, checksum: Digest, setting
     for field, medium in _find_media(manifest):
         if not medium.get("checksum"):
             raise InvalidInput(f"{field} has no checksum", field=f"{field}.checksum", hint="every file is named by its sha256")
-        if urlsplit(medium["url"]).scheme == "artifact":
-            elsewhere[field] = medium["url"]
+        place = "source" if field.startswith("disks[") else "url"
+        if urlsplit(medium[place]).scheme == "artifact":
+            elsewhere[field] = medium[place]
         else:
-            files.append(_web_file(web, field, Digest(medium["checksum"]), web.resolve(medium["url"])))
-        medium["url"] = f"artifact:{medium['checksum']}"
+            files.append(_web_file(web, field, Digest(medium["checksum"]), web.resolve(medium[place])))
+        medium[place] = f"artifact:{medium['checksum']}"
     signed = await _read_web_signature(web, str(url.copy_with(path=url.path + SIGNATURE_SUFFIX)), content)
     plain = url.copy_with(query=None, fragment=None)  # the query may be a secret
     return Origin(
         found=FoundPlugin(source=f"{plain}#{checksum}", manifest=manifest, signed=signed), files=tuple(files), elsewhere=elsewhere
     )
+
+
+async def read_signed_document(
+    url: str, max_bytes: int, settings: RegistrySettings, *, with_signature: bool
+) -> tuple[bytes, str]:
+    """A small file, and the content of its ``.minisig``. Raises as ``Web.read``, and InvalidInput for no signature."""
+    at = read_url(url)
+    async with Web(url, settings) as web:
+        content = await web.read(url, max_bytes)
+        if not with_signature:
+            return content, ""
+        signature = await web.read(str(at.copy_with(path=at.path + SIGNATURE_SUFFIX)), SIGNATURE_MAX_BYTES)
+    try:
+        return content, signature.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"what lies beside {url[:160]} is no minisign signature") from error
 
 
 def _find_media(manifest: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -109,23 +132,29 @@ def _find_media(manifest: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
         "boot.kernel": boot.get("kernel"), "boot.initramfs": boot.get("initramfs"), "rootfs": manifest.get("rootfs"),
         "initramfs": manifest.get("initramfs"),
     }  # fmt: skip
+    media |= {f"disks[{disk['name']}]": disk for disk in manifest.get("disks") or ()}
     return ((field, medium) for field, medium in media.items() if medium)
 
 
 def _bundled_file(client: RegistryClient, opened: OpenBundle, file: BundleFile, field: str) -> RemoteFile:
-    async def stream(on_chunk: OnChunk) -> AsyncGenerator[bytes, None]:
-        done = 0
-        async with aclosing(client.open_blob(opened.reference, file.descriptor)) as chunks:
-            async for chunk in chunks:
-                done += len(chunk)
-                on_chunk(done, file.descriptor.size)
-                yield chunk
+    async def bring(directory: Path, on_chunk: OnChunk) -> Path:
+        target = directory / f"{hex_of(file.descriptor.digest)}.whole"
+        target.unlink(missing_ok=True)  # of a volantd that was killed before it took it
+        await client.fetch_blob(
+            opened.reference, file.descriptor, target, report=lambda _digest, done, total: on_chunk(done, total)
+        )
+        return target
 
-    return RemoteFile(field=field, digest=file.descriptor.digest, size_bytes=file.descriptor.size, open=stream)
+    return RemoteFile(field=field, digest=file.descriptor.digest, size_bytes=file.descriptor.size, bring=bring)
 
 
 def _web_file(web: Web, field: str, digest: Digest, url: str) -> RemoteFile:
-    return RemoteFile(field=field, digest=digest, size_bytes=0, open=lambda on_chunk: web.stream(url, BLOB_MAX_BYTES, on_chunk))
+    async def bring(directory: Path, on_chunk: OnChunk) -> Path:
+        return await fetch_resumed(
+            directory, digest, lambda offset: web.stream(url, BLOB_MAX_BYTES, on_chunk, offset=offset), BLOB_MAX_BYTES
+        )
+
+    return RemoteFile(field=field, digest=digest, size_bytes=0, bring=bring)
 
 
 async def _read_bundled_signature(client: RegistryClient, opened: OpenBundle) -> SignedManifest | None:

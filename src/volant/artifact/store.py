@@ -62,6 +62,11 @@ class ArtifactStore:
         self._verdicts: dict[Digest, tuple[_Stamp, bool]] = {}
         self._verifying: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
 
+    @property
+    def partials(self) -> Path:
+        """Where files that are fetched lie until they are whole; on the store's own file system, so that ``take`` moves them."""
+        return self._root / "partial"
+
     async def prepare(self) -> None:
         """Make the directories and remove what interrupted uploads left, of any program. Before anything else."""
         with explain_disk(self._root):
@@ -147,6 +152,13 @@ class ArtifactStore:
         """Every artifact here with its size in bytes."""
         with explain_disk(self._root):
             return await asyncio.to_thread(lambda: {digest: found.st_size for digest, found in self._walk()})
+
+    async def list_older(self, than: float) -> dict[Digest, int]:
+        """Those that came before ``than`` (seconds since 1970), with their sizes in bytes."""
+        with explain_disk(self._root):
+            return await asyncio.to_thread(
+                lambda: {digest: found.st_size for digest, found in self._walk() if found.st_ctime < than}
+            )
 
     async def take(self, path: Path, digest: Digest) -> None:
         """Keep the file at ``path``, known to be ``digest``; it is moved when it lies on the store's file system, else copied.

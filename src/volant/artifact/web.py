@@ -83,19 +83,23 @@ class Web:
                 await patience.wait(error)
 
     async def stream(
-        self, url: str, max_bytes: int, on_chunk: OnChunk = lambda _done, _total: None
+        self, url: str, max_bytes: int, on_chunk: OnChunk = lambda _done, _total: None, *, offset: int = 0
     ) -> AsyncGenerator[bytes, None]:
-        """The content at ``url`` in the pieces in which it comes, unverified. Use ``contextlib.aclosing``.
+        """The content at ``url`` from ``offset`` on, in the pieces in which it comes, unverified. Use ``contextlib.aclosing``.
 
         Raises:
             As ``read``, and ChecksumMismatch: it changed between two connections.
         """
         at = read_url(url)
         patience = self._patience()
-        done, total, since_failure = 0, -1, 0
+        done, total, since_failure = offset, -1, 0
+        validator = ""
         while done != total:
             try:
-                async with self._get(at, done) as response:
+                async with self._get(at, done, validator) as response:
+                    validator = _read_validator(response) or validator
+                    if done == offset > 0 and response.status_code == 416:
+                        return  # nothing more, or another file: whoever has the beginning sees by its digest
                     skip, total = _read_extent(response, at, done, total)
                     if total > max_bytes:
                         raise TooLarge(f"{_show(at)} has {total} bytes, more than the {max_bytes} that it may have")
@@ -128,9 +132,12 @@ class Web:
         return Patience(self._settings.attempts, self._clock, self._random)
 
     @asynccontextmanager
-    async def _get(self, url: httpx2.URL, offset: int) -> AsyncIterator[httpx2.Response]:
-        """The answer to one question, its body unread. From ``offset`` on where the server does that."""
+    async def _get(self, url: httpx2.URL, offset: int, validator: str = "") -> AsyncIterator[httpx2.Response]:
+        """The answer to one question, its body unread. From ``offset`` on where the server does that, and still has what
+        ``validator`` stands for (RFC 9110, section 13.1.5)."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
+        if offset and validator:
+            headers["If-Range"] = validator
         at, hops = url, 0
         while True:
             addresses = await self._check(at)
@@ -147,9 +154,11 @@ class Web:
                 return
 
     async def _check(self, url: httpx2.URL) -> tuple[str, ...]:
-        """The addresses to speak to; any for the host that somebody named. Raises Forbidden."""
+        """The addresses to speak to; without an allowance any for the host that somebody named. Raises Forbidden."""
+        allowance = self._settings.allowance
+        named = await self._destinations.check_named("https", url.host, url.port or 443, allowance)
         if same_origin(url, self._start):
-            return ()
+            return named
         reach = await self._destinations.measure_registry("https", self._start.host, self._start.port or 443)
         return await self._destinations.check("https", url.host, url.port or 443, reach)
 
@@ -187,6 +196,12 @@ def read_url(text: str) -> httpx2.URL:
             f"the url on {url.host} holds a password, which would be kept and shown", hint="leave USER:PASSWORD@ out"
         )
     return url
+
+
+def _read_validator(response: httpx2.Response) -> str:
+    """A strong entity tag; empty when there is none that says the bytes are the same."""
+    tag: str = response.headers.get("etag", "")
+    return tag if len(tag) <= 256 and tag.startswith('"') and tag.endswith('"') and tag.isascii() and tag.isprintable() else ""
 
 
 def _read_extent(response: httpx2.Response, url: httpx2.URL, offset: int, known: int) -> tuple[int, int]:

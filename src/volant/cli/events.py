@@ -86,7 +86,7 @@ def follow_events(client: Client, place: str, kind: str | None, name: str | None
     while True:
         try:
             for seen, event in client.events.follow(place, about_kind=kind, about_name=name):
-                place = seen
+                place = seen or place
                 again_s = AGAIN_MIN_S
                 yield event
         except Unavailable:

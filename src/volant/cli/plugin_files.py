@@ -14,10 +14,12 @@ import msgspec
 from volant.core.errors import InvalidInput, NotFound
 from volant.core.ids import Digest, check_digest
 from volant.core.manifest import MANIFEST_MAX_BYTES, convert_manifest
+from volant.core.manifest_origin import modernise
 from volant.core.trust import SignedManifest
 
 SIGNATURE_SUFFIX = ".minisig"
 SIGNATURE_MAX_BYTES = 16 * 1024
+CLOUD_INIT_FILES = ("user_data", "meta_data", "network_config")
 REMOTE_SCHEMES = ("http", "https", "artifact")
 
 
@@ -65,6 +67,9 @@ def read_local_manifest(given: Path, checksum: str = "") -> LocalManifest:
         manifest = msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} is not JSON: {error}") from error
+    # As the first Volant's tools wrote it, too: its bare digests are compared with those of the files.
+    manifest = modernise(manifest)
+    _inline_cloud_init(manifest, path.parent)
     convert_manifest(manifest)
     files = []
     for role, medium in _find_media(manifest):
@@ -76,6 +81,37 @@ def read_local_manifest(given: Path, checksum: str = "") -> LocalManifest:
         medium["source" if "source" in medium else "url"] = f"artifact:{file.digest}"
         files.append(file)
     return LocalManifest(manifest, files, _read_signed(path, content))
+
+
+def _inline_cloud_init(manifest: Any, beside: Path) -> None:
+    """Put the files that ``cloud_init.*.path`` names where they are named: volantd opens none of the client's."""
+    cloud_init = manifest.get("cloud_init") if isinstance(manifest, dict) else None
+    if not isinstance(cloud_init, dict):
+        return
+    for field in CLOUD_INIT_FILES:
+        named = cloud_init.get(field)
+        if (
+            not isinstance(named, dict)
+            or not isinstance(named.get("path"), str)
+            or not named["path"]
+            or named.get("content")
+            or named.get("inline")
+        ):
+            continue  # what contradicts itself is refused with the other rules
+        place = f"cloud_init.{field}.path"
+        file = _resolve(named["path"], beside)
+        if file is None:
+            raise InvalidInput(f"{named['path'][:160]!r} is no file beside the manifest", field=place)
+        try:
+            with file.open("rb") as stream:
+                content = stream.read(MANIFEST_MAX_BYTES + 1)
+            if len(content) > MANIFEST_MAX_BYTES:
+                raise InvalidInput(f"{file} is larger than a manifest may be ({MANIFEST_MAX_BYTES} bytes)", field=place)
+            cloud_init[field] = {"inline": True, "content": content.decode()}
+        except OSError as error:
+            raise InvalidInput(f"{file}: {error.strerror}", field=place) from error
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"{file} is no text", field=place) from error
 
 
 def _read_signed(path: Path, content: bytes) -> SignedManifest | None:

@@ -79,7 +79,7 @@ DETACHED_READY_S = 120.0
 @click.option("-w", "--workdir", default="", help="Instead of the workload's.")
 @click.option("--entrypoint", metavar="PROGRAM", help="Instead of the image's; the command's words follow it.")
 @click.option("--restart", metavar="POLICY", help="no, always, on-failure or on-failure:5. Unless said: no.")
-@click.option("-v", "--volume", multiple=True, hidden=True)
+@click.option("-v", "--volume", multiple=True, hidden=True, help="Refused: there are no volumes yet.")
 @click.option("--timeout", type=Duration(), metavar="DURATION", help="Stop it when it runs for longer, and end with 124.")
 @click.option("-q", "--quiet", is_flag=True, help="Nothing but what the workload writes, and errors.")
 @pass_session

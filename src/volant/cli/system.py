@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from volant import __version__
+from volant.cli.measure import format_size
 from volant.cli.output import print_document
 from volant.cli.session import Session, pass_session
 from volant.core.errors import VolantError
@@ -35,6 +36,23 @@ def drain(session: Session) -> None:
     """Stop every VM of this host, in an orderly way. They stay stopped until somebody starts them."""
     count = session.client.system.drain()
     click.echo(f"{count} {'VM is' if count == 1 else 'VMs are'} stopping" if count else "no VM was running")
+
+
+@system.command(epilog="\b\nExamples:\n  volar system prune --dry-run\n  volar system prune")
+@click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@pass_session
+def prune(session: Session, dry_run: bool, as_json: bool) -> None:
+    """Remove files that neither a plugin nor a VM needs. What came within the last hour stays."""
+    gone = session.client.artifacts.prune(dry_run=dry_run)
+    if as_json:
+        print_document({"items": list(gone)})
+        return
+    for one in gone:
+        click.echo(f"{one['digest']}  {format_size(one['size_bytes'])}")
+    size = format_size(sum(one["size_bytes"] for one in gone))
+    would = "would go" if dry_run else "went"
+    click.echo(f"{len(gone)} {'file' if len(gone) == 1 else 'files'} {would}, {size}" if gone else "there is nothing to remove")
 
 
 @system.command(epilog="\b\nExamples:\n  volar system token --rotate > lab.token")

@@ -1,16 +1,11 @@
-"""The synchronous client: one attribute a kind.
-
->>> client = Client()                     # $VOLANT_API, or /run/volant/volantd.sock
->>> client.vms.get("web").status.phase    # doctest: +SKIP
-'Running'
-"""
+"""The client: one attribute a kind."""
 
 from __future__ import annotations
 
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from volant.client.connection import Connection
+from volant.client.connection import RECONNECT_S, RETRY_S, Connection
 
 if TYPE_CHECKING:
     from volant.client.artifacts import Artifacts
@@ -18,6 +13,7 @@ if TYPE_CHECKING:
     from volant.client.events import Events
     from volant.client.inspection import Inspections
     from volant.client.networks import Networks
+    from volant.client.plugin_indexes import PluginIndexes
     from volant.client.plugins import Plugins
     from volant.client.pools import Pools
     from volant.client.snapshots import Snapshots
@@ -30,9 +26,20 @@ if TYPE_CHECKING:
 class Client:
     """Talks to one volantd. Every method raises VolantErrors: those the server names, Unavailable when there is none."""
 
-    def __init__(self, address: str | None = None, *, token_file: str | None = None) -> None:
-        """``address`` is ``unix:///path`` or ``http://127.0.0.1:7777``; over TCP ``token_file`` vouches for this client."""
-        self.connection = Connection(address, token_file=token_file)
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        token_file: str | None = None,
+        retry_s: float = RETRY_S,
+        reconnect_s: float = RECONNECT_S,
+    ) -> None:
+        """``address`` is ``unix:///path`` or ``http://127.0.0.1:7777``; over TCP ``token_file`` vouches for this client.
+
+        A volantd that went away is asked again for ``retry_s`` seconds, and for ``reconnect_s`` by what follows events; nothing
+        is done twice by that.
+        """
+        self.connection = Connection(address, token_file=token_file, retry_s=retry_s, reconnect_s=reconnect_s)
 
     @cached_property
     def vms(self) -> VMs:
@@ -51,6 +58,12 @@ class Client:
         from volant.client.plugins import Plugins
 
         return Plugins(self.connection)
+
+    @cached_property
+    def plugin_indexes(self) -> PluginIndexes:
+        from volant.client.plugin_indexes import PluginIndexes
+
+        return PluginIndexes(self.connection)
 
     @cached_property
     def artifacts(self) -> Artifacts:

@@ -38,6 +38,20 @@ class Configurations:
         """A merge patch (RFC 7396): ``{"memory_mb": 512, "env": {"MODE": None}}``; None leaves a field to the plugin."""
         return self._write("PATCH", name, dict(change), generation, reason, dry_run)
 
+    def patch_config(
+        self, name: str, change: Mapping[str, Any], *, generation: int | None = None, reason: str = "", dry_run: bool = False
+    ) -> dict[str, Any]:
+        """As ``patch``; the answer is as from ``get``."""
+        answer = self._connection.request(
+            "PATCH",
+            f"{PATH}/{name}/config",
+            query={"dry_run": dry_run or None},
+            document=dict(change),
+            headers={**if_match(generation), **_because(reason)},
+        )
+        found: dict[str, Any] = answer.json()
+        return found
+
     def patch_json(
         self,
         name: str,

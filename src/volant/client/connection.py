@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -22,6 +23,9 @@ ANSWER_S = 30.0
 
 RETRY_S = 5.0
 """For how long it is asked again what a volantd did not answer that was there: it may be coming back."""
+
+RECONNECT_S = 60.0
+"""The same for a stream of events."""
 
 PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Before the first time it is asked again, and so on; then as long as the last."""
@@ -146,13 +150,23 @@ class Stream:
 class Connection:
     """Every call opens a socket of its own, so that one Connection may serve threads."""
 
-    def __init__(self, address: str | None = None, *, token_file: str | None = None) -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        token_file: str | None = None,
+        retry_s: float = RETRY_S,
+        reconnect_s: float = RECONNECT_S,
+    ) -> None:
         """``token_file`` holds what vouches for this client over TCP; without it ``$VOLANT_TOKEN`` or ``$VOLANT_TOKEN_FILE``.
+        For how long a volantd that went away is asked again: ``retry_s`` for an answer, ``reconnect_s`` for a stream of events.
 
         Raises:
             InvalidInput: ``address`` is none, or the file cannot be read.
         """
         self.address = read_address(address or os.environ.get(VARIABLE) or DEFAULT)
+        self.retry_s = retry_s
+        self.reconnect_s = reconnect_s
         self.credentials: dict[str, str] = {}
         if self.address.host and (token := read_token(token_file)):
             self.credentials["Authorization"] = f"Bearer {token}"
@@ -174,7 +188,7 @@ class Connection:
             VolantError: the subclass that the answer names, Unavailable when there is none.
         """
         sent = name_request(method, headers)
-        patience = Patience()
+        patience = Patience(self.retry_s)
         while True:
             try:
                 with self._open(method, path, query, document, sent, timeout_s) as (response, _), _told_as_unavailable():
@@ -183,7 +197,7 @@ class Connection:
                 self.pause(patience.after(error, method))
 
     def pause(self, seconds: float) -> None:
-        time.sleep(seconds)
+        threading.Event().wait(seconds)
 
     def get_json(self, path: str, query: Query | None = None) -> Any:
         return self.request("GET", path, query=query).json()
@@ -288,7 +302,7 @@ class Connection:
 class Patience:
     """Decides whether and when something is asked again."""
 
-    def __init__(self, limit_s: float = RETRY_S, *, begun: bool = False) -> None:
+    def __init__(self, limit_s: float, *, begun: bool = False) -> None:
         """``begun``: there was an answer, so that whatever ends it may pass."""
         self._limit_s = limit_s
         self._begun = begun

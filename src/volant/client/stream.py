@@ -17,8 +17,6 @@ LINE_MAX_BYTES = 4 * 1024 * 1024
 SILENCE_S = 60.0
 """A stream of events shows a sign of life every 15 s."""
 
-RECONNECT_S = 60.0
-
 
 class ServerEvent(NamedTuple):
     """One server-sent event (HTML Living Standard, section 9.2). ``id`` is its own: empty where one cannot go on after it."""
@@ -73,16 +71,15 @@ def follow_server_events(
     *,
     since: str = "",
     timeout_s: float | None = None,
-    reconnect_s: float = RECONNECT_S,
 ) -> Iterator[ServerEvent]:
     """Events for ever, after the one of the id ``since``. When the stream ends it is taken up where it was.
 
     Raises:
-        TimedOut: longer than ``timeout_s``. Unavailable: volantd did not come back within ``reconnect_s``. Compacted: it no
-            longer knows what came after the last event.
+        TimedOut: longer than ``timeout_s``. Unavailable: volantd did not come back within ``connection.reconnect_s``.
+        Compacted: it no longer knows what came after the last event.
     """
     last = since
-    patience = Patience(reconnect_s)
+    patience = Patience(connection.reconnect_s)
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last} if last else {})}
@@ -90,7 +87,7 @@ def follow_server_events(
         try:
             with connection.stream(path, query=query, headers=headers, timeout_s=left, silence_s=SILENCE_S) as stream:
                 for event in read_server_events(stream):
-                    patience = Patience(reconnect_s, begun=True)
+                    patience = Patience(connection.reconnect_s, begun=True)
                     if event is not None:
                         last = event.id or last
                         yield event

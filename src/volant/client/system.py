@@ -18,6 +18,11 @@ class System:
         found: dict[str, Any] = self._connection.get_json("/healthz")
         return found
 
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document of this volantd."""
+        found: dict[str, Any] = self._connection.get_json("/openapi.json")
+        return found
+
     def checks(self) -> dict[str, Any]:
         """``{"items": [{"name", "state", "message", "fix"}]}``; the state is ok, warning or failed."""
         found: dict[str, Any] = self._connection.request("GET", "/api/v1/system/checks", timeout_s=CHECK_S).json()

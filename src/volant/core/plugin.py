@@ -27,10 +27,13 @@ class PluginSpec(Spec, frozen=True, kw_only=True):
     """The manifest as installed: ``Plugin.manifest`` gives it typed."""
     signed: SignedManifest | None = None
     """What its publisher signed; ``manifest`` is that but for the places of files."""
+    previous: tuple[str, ...] = ()
+    """The versions that were the default before this one, newest first."""
 
 
 class ArtifactStatus(msgspec.Struct, frozen=True, kw_only=True):
-    role: Literal["kernel", "boot_initramfs", "rootfs", "initramfs"]
+    role: Annotated[str, msgspec.Meta(pattern=r"^(kernel|boot_initramfs|rootfs|initramfs|disk:.{1,64})$")]
+    """Of a disk ``disk:`` and its name."""
     digest: Digest
     size_bytes: int
     state: Literal["present", "missing", "damaged"] = "present"
@@ -78,6 +81,8 @@ def name_by_content(manifest: Manifest) -> dict[str, Any]:
     for part in (data.get("rootfs"), data.get("initramfs"), *(data.get("boot") or {}).values()):
         if isinstance(part, dict):
             part["url"] = f"artifact:{part.get('checksum', '')}"
+    for disk in data.get("disks", ()):
+        disk["source"] = f"artifact:{disk.get('checksum', '')}"
     return data
 
 
@@ -92,4 +97,4 @@ def wanted_artifacts(manifest: Manifest) -> dict[str, Digest]:
         found["rootfs"] = Digest(manifest.rootfs.checksum)
     if manifest.initramfs is not None:
         found["initramfs"] = Digest(manifest.initramfs.checksum)
-    return found
+    return found | {f"disk:{disk.name}": Digest(disk.checksum) for disk in manifest.disks}

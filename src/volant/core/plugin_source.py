@@ -44,7 +44,8 @@ class OpenPlugin(Protocol):
 
         Raises:
             ChecksumMismatch: a file is not what the manifest says. NotFound, Forbidden, Unavailable: nobody gives it.
-            DiskFull: no room. TimedOut: it takes hours. Of a file that failed nothing is kept.
+            DiskFull: no room. TimedOut: it takes hours. What came of a file that broke off is taken up by the next attempt
+            within a day; of one that is not what the manifest says nothing is kept.
         """
         ...
 

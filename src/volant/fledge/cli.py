@@ -11,6 +11,7 @@ import click
 from volant import __version__
 from volant.fledge.kept.artifact_cli import diff, inspect, pull, push
 from volant.fledge.kept.images_cli import images
+from volant.fledge.kept.index_cli import index
 from volant.fledge.kernel.cli import kernel
 from volant.fledge.recipe.cli import init, schema, validate
 from volant.fledge.session import Session, session_options
@@ -129,7 +130,7 @@ def version() -> None:
     click.echo(f"fledge {__version__}")
 
 
-for command in (init, validate, schema, inspect, diff, images, push, pull, keygen, sign, verify, kernel):
+for command in (init, validate, schema, inspect, diff, images, index, push, pull, keygen, sign, verify, kernel):
     fledge.add_command(command)
 
 

@@ -18,6 +18,7 @@ from volant.core.network import DEFAULT_NETWORK, Network, NetworkSpec, NetworkSt
 from volant.core.resource import Meta, Wanted
 from volant.core.vm import VM
 from volant.intent.follow import follow_resource
+from volant.intent.vm_checks import check_generation
 from volant.store.contract import Store
 from volant.store.records import create_of, find_resource, key_of, list_resources, update_of
 
@@ -66,7 +67,7 @@ class NetworkIntent:
     async def list(self, *, project: str = "default", labels: dict[str, str] | None = None) -> tuple[list[Network], int]:
         return await list_resources(self._store, Network, project, labels)
 
-    async def delete(self, name: str, *, project: str = "default") -> Network:
+    async def delete(self, name: str, *, project: str = "default", expected_generation: int | None = None) -> Network:
         """Mark it; it goes with its bridge, if that is Volant's. Raises InUse while a VM has a card in it, WrongState for the
         default one."""
         if name == DEFAULT_NETWORK:
@@ -75,6 +76,7 @@ class NetworkIntent:
             )
         while True:
             network = await self.get(name, project=project)
+            check_generation(network, expected_generation)
             if network.deleting:
                 return network
             # A create that comes between this look and the mark finds a network that is going, and fails.

@@ -8,8 +8,11 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from volant.core.clock import Clock, format_time
+from volant.core.disks import check_plugin_devices
 from volant.core.errors import (
     AlreadyExists,
+    Conflict,
+    Exhausted,
     InUse,
     InvalidInput,
     NotFound,
@@ -23,26 +26,67 @@ from volant.core.ids import Digest, new_uid
 from volant.core.manifest import MAX_POOL, Manifest, convert_manifest, read_manifest
 from volant.core.plugin import FINALIZER, Plugin, PluginSpec, PluginStatus, name_by_content, wanted_artifacts
 from volant.core.plugin_source import SOURCE_LABEL, PluginFetcher, Report
+from volant.core.plugin_versions import (
+    MAX_VERSIONS,
+    follow_up,
+    is_default,
+    name_version,
+    split_reference,
+    step_back,
+    step_forward,
+)
 from volant.core.resource import Meta
-from volant.core.snapshot import Snapshot
 from volant.core.trust import Judge, SignedManifest
-from volant.core.vm import VM, is_parked
+from volant.core.vm import VM
 from volant.intent.follow import follow_resource
-from volant.store.contract import Store
-from volant.store.records import create_of, find_resource, key_of, list_resources, update_of
+from volant.intent.listing import Ask, Lister, Page
+from volant.intent.plugin_index import IndexReader, PluginIndexes
+from volant.intent.plugin_list import PLUGINS
+from volant.intent.plugin_removal import PluginRemoval, name_some
+from volant.intent.plugin_versions import PluginVersions
+from volant.store.cache import Cache
+from volant.store.contract import Operation, Store
+from volant.store.plugins import find_plugin_of, find_version, list_needed, list_versions
+from volant.store.records import create_of, key_of, list_resources, update_of
 
 ArtifactSize = Callable[[Digest], Awaitable[int | None]]
 """The size in bytes of a stored artifact, None when it is not there."""
 
+ATTEMPTS = 16
+
 _FIELD_OF_ROLE = {"kernel": "boot.kernel", "boot_initramfs": "boot.initramfs", "rootfs": "rootfs", "initramfs": "initramfs"}
+
+
+class InstallHow(msgspec.Struct, frozen=True, kw_only=True):
+    """``as_default``: the plugin's name means this version from now on. ``replace``: of the same version with another content.
+    ``name`` and ``version`` are what it has to be, where they are given."""
+
+    as_default: bool = True
+    replace: bool = False
+    name: str = ""
+    version: str = ""
+
+
+PLAINLY = InstallHow()
 
 
 class PluginIntent:
     """``fetcher`` brings plugins that lie elsewhere; without one only uploads are taken."""
 
     def __init__(
-        self, store: Store, clock: Clock, artifact_size: ArtifactSize, trust: Judge, fetcher: PluginFetcher | None = None
+        self,
+        store: Store,
+        clock: Clock,
+        artifact_size: ArtifactSize,
+        trust: Judge,
+        fetcher: PluginFetcher | None = None,
+        cache: Cache | None = None,
+        reader: IndexReader | None = None,
     ) -> None:
+        self.versions = PluginVersions(store)
+        self.indexes = PluginIndexes(store, clock, reader)
+        self.removal = PluginRemoval(store, clock, self.versions)
+        self._lister = Lister(store, cache)
         self._store = store
         self._clock = clock
         self._artifact_size = artifact_size
@@ -50,7 +94,13 @@ class PluginIntent:
         self._fetcher = fetcher
 
     async def install_from(
-        self, source: str, checksum: str = "", *, report: Report = lambda _: None, project: str = "default"
+        self,
+        source: str,
+        checksum: str = "",
+        *,
+        report: Report = lambda _: None,
+        how: InstallHow = PLAINLY,
+        project: str = "default",
     ) -> tuple[Plugin, bool]:
         """Fetch the plugin at ``source`` and install it as ``install`` does; its label ``volant.source`` says where it was.
 
@@ -65,73 +115,91 @@ class PluginIntent:
             found = opened.found
             checked, spec = _read_plugin(found.manifest, found.signed)
             await self._check_trust(checked.name, spec)
-            existing = await find_resource(self._store, Plugin, project, checked.name)
+            _check_named(how, checked)
+            existing = await find_version(self._store, project, checked.name, checked.version)
             if existing is not None and not _is_there(existing, spec):
-                raise _refuse_other(checked.name, existing)
+                await self._check_replaceable(existing, how, project)
             await opened.fetch(report)
-        return await self.install(found.manifest, found.signed, source=found.source, project=project)
+        return await self.install(found.manifest, found.signed, source=found.source, how=how, project=project)
 
     async def install(
-        self, manifest: object, signed: SignedManifest | None = None, *, source: str = "", project: str = "default"
+        self,
+        manifest: object,
+        signed: SignedManifest | None = None,
+        *,
+        source: str = "",
+        how: InstallHow = PLAINLY,
+        project: str = "default",
     ) -> tuple[Plugin, bool]:
-        """Write a plugin down; the second answer is False when the very same one was installed already.
+        """Write a plugin down; the second answer is False when the very same one was there already, and stays as it is.
 
-        ``signed`` is what its publisher signed, the same as ``manifest`` but for the places of files. One that comes later
-        than the plugin itself is kept from then on.
+        Another version comes beside those that there are, as the default unless ``how`` says otherwise. ``signed`` is what its
+        publisher signed, the same as ``manifest`` but for the places of files. One that comes later than the plugin itself is
+        kept from then on.
 
         Raises:
-            InvalidInput: the manifest breaks a rule, names no checksum, names a file that was not uploaded, or is not the
-                signed one. Untrusted: this host's trust policy does not let it in.
-            AlreadyExists: a plugin of that name is installed and is not the same.
+            InvalidInput: the manifest breaks a rule, names no checksum, names a file that was not uploaded, is not the
+                signed one, or is of another name or version than ``how`` wants. Untrusted: this host's trust policy does not
+                let it in.
+            AlreadyExists: that version is installed and is not the same. InUse: likewise, and VMs are made from it.
+            Exhausted: there are too many versions of it.
         """
         checked, spec = _read_plugin(manifest, signed)
+        _check_named(how, checked)
         await self._check_artifacts(checked)
         await self._check_trust(checked.name, spec)
         now = format_time(self._clock.now())
-        plugin = Plugin(
-            meta=Meta(
-                name=checked.name,
-                uid=new_uid(),
-                project=project,
-                labels=_label(checked, source),
-                created_at=now,
-                finalizers=(FINALIZER,),
-            ),
-            spec=spec,
-            status=PluginStatus(),
+        meta = Meta(
+            name=checked.name,
+            uid=new_uid(),
+            project=project,
+            labels=_label(checked, source),
+            created_at=now,
+            finalizers=(FINALIZER,),
         )
-        try:
-            revision = await self._store.transact([create_of(plugin)])
-        except AlreadyExists:
-            existing = await find_resource(self._store, Plugin, project, checked.name)
+        plugin = Plugin(meta=meta, spec=spec, status=PluginStatus())
+        for _ in range(ATTEMPTS):
+            versions = await list_versions(self._store, project, checked.name)
+            existing = next((one for one in versions if one.spec.version == checked.version), None)
             if existing is not None and _is_there(existing, spec):
                 return await self._keep_signature(existing, signed), False
-            raise _refuse_other(checked.name, existing) from None
-        return msgspec.structs.replace(plugin, revision=revision), True
+            if existing is not None:
+                await self._check_replaceable(existing, how, project)
+            placed, operations = _place(plugin, existing, versions, how)
+            try:
+                revision = await self._store.transact(operations)
+            except (AlreadyExists, StaleRevision, NotFound):
+                continue
+            return msgspec.structs.replace(placed, revision=revision), True
+        raise Conflict(f"the plugin {checked.name!r} changes all the time", hint="try again")
 
     async def get(self, name: str, *, project: str = "default") -> Plugin:
-        plugin = await find_resource(self._store, Plugin, project, name)
+        """``name`` may name a version: ``nginx@1.2.0``. Raises NotFound."""
+        return await self.versions.get(name, project=project)
+
+    async def get_of(self, vm: VM) -> Plugin:
+        """The version that ``vm`` was made from. Raises NotFound when it is gone."""
+        plugin = await find_plugin_of(self._store, vm)
         if plugin is None:
-            raise NotFound(f"there is no plugin named {name!r}", hint="volar plugins list shows those installed")
+            raise NotFound(f"the plugin {vm.spec.plugin!r} of VM {vm.name!r} is not installed")
         return plugin
 
     async def list(self, *, project: str = "default", labels: dict[str, str] | None = None) -> tuple[list[Plugin], int]:
-        return await list_resources(self._store, Plugin, project, labels)
+        """The default version of each."""
+        plugins, revision = await list_resources(self._store, Plugin, project, labels)
+        return [plugin for plugin in plugins if is_default(plugin.name)], revision
 
-    async def remove(self, name: str, *, project: str = "default") -> Plugin:
-        """Mark it; its artifacts go with it unless another plugin needs them. Raises InUse while VMs or snapshots need it."""
-        while True:
-            plugin = await self.get(name, project=project)
-            if plugin.deleting:
-                return plugin
-            # A VM created after this look and before the mark keeps the plugin: its reconciler waits for the last user.
-            await self._refuse_in_use(plugin)
-            meta = msgspec.structs.replace(plugin.meta, deleting_at=format_time(self._clock.now()))
-            try:
-                revision = await self._store.transact([update_of(msgspec.structs.replace(plugin, meta=meta))])
-            except StaleRevision:
-                continue
-            return msgspec.structs.replace(plugin, meta=meta, revision=revision)
+    async def list_page(self, ask: Ask, *, project: str = "default") -> Page[Plugin]:
+        """Raises InvalidInput for an order, a filter or a cursor that cannot be."""
+        return await self._lister.list_page(PLUGINS, project, ask)
+
+    async def remove(self, name: str, *, force: bool = False, project: str = "default") -> Plugin:
+        """See PluginRemoval.remove."""
+        return await self.removal.remove(name, force=force, project=project)
+
+    async def wait_gone(self, name: str, *, timeout_s: float, project: str = "default") -> None:
+        """See PluginRemoval.wait_gone."""
+        await self.removal.wait_gone(name, timeout_s=timeout_s, project=project)
 
     async def set_pool(
         self, name: str, size: int | None, *, project: str = "default", expected_generation: int | None = None
@@ -154,6 +222,10 @@ class PluginIntent:
             except StaleRevision:
                 continue
             return msgspec.structs.replace(changed, revision=revision)
+
+    async def list_needed(self) -> dict[Digest, set[str]]:
+        """Every file that a plugin or a VM needs, and which do."""
+        return await list_needed(self._store)
 
     async def wait(self, plugin: Plugin, *, timeout_s: float) -> Plugin | None:
         """Follow ``plugin`` until its artifacts were checked, or until it is gone when it is being removed."""
@@ -189,21 +261,28 @@ class PluginIntent:
         if verdict.refused:
             raise Untrusted(f"the plugin {name!r} is not trusted here: {verdict.message}", hint=verdict.hint or None)
 
-    async def _refuse_in_use(self, plugin: Plugin) -> None:
-        vms, _ = await list_resources(self._store, VM, plugin.meta.project)
-        users = [vm.name for vm in vms if vm.spec.plugin == plugin.name and not is_parked(vm)]
-        if users:
-            raise InUse(f"the plugin {plugin.name!r} is used by {_name_some(users)}", hint="delete those VMs first")
-        snapshots, _ = await list_resources(self._store, Snapshot, plugin.meta.project)
-        # What was saved stands on its root file system.
-        kept = [snapshot.name for snapshot in snapshots if snapshot.status.plugin == plugin.name]
-        if kept:
-            hint = "delete those first: volar snapshots delete NAME"
-            raise InUse(f"the plugin {plugin.name!r} is needed by the snapshots {_name_some(kept)}", hint=hint)
+    async def _check_replaceable(self, existing: Plugin, how: InstallHow, project: str) -> None:
+        """Raises AlreadyExists, or InUse, unless another content may take its place."""
+        version = existing.spec.version
+        name = split_reference(existing.name)[0]
+        if existing.deleting:
+            raise AlreadyExists(f"version {version} of the plugin {name!r} is being removed", hint="wait until it is gone")
+        if not how.replace:
+            raise AlreadyExists(
+                f"a plugin named {name!r} is installed already (version {version}), and it is another one",
+                hint="give this one a version of its own, or put it in the other's place: --replace",
+            )
+        users = await self.removal.find_users(name_version(name, version), project=project)
+        if users.vms or users.snapshots:
+            needed = users.vms or users.snapshots
+            raise InUse(
+                f"version {version} of the plugin {name!r} cannot be replaced: {name_some(needed)} was made from it",
+                hint="give this one a version of its own",
+            )
 
     async def _check_artifacts(self, manifest: Manifest) -> None:
         for role, digest in wanted_artifacts(manifest).items():
-            field = _FIELD_OF_ROLE[role]
+            field = _FIELD_OF_ROLE.get(role, f"disks[{role.partition(':')[2]}]")
             if not digest:
                 raise InvalidInput(
                     f"{field} has no checksum", field=f"{field}.checksum", hint="every file is named by its sha256"
@@ -239,11 +318,9 @@ def _check_bootable(manifest: Manifest) -> None:
         raise InvalidInput("a root file system needs the initramfs that mounts it", field="boot.initramfs")
     if manifest.rootfs is not None and manifest.rootfs.format != "raw":
         raise InvalidInput("a root file system is a raw image", field="rootfs.format")
-    if manifest.network.mode != "bridged":
-        raise InvalidInput(f"network mode {manifest.network.mode!r} is not offered by this version", field="network.mode")
-    for field, used in (("disks", manifest.disks), ("devices.pci_passthrough", manifest.devices.pci_passthrough)):
-        if used:
-            raise InvalidInput(f"{field} is not offered by this version", field=field)
+    check_plugin_devices(manifest)
+    if manifest.devices.pci_passthrough:
+        raise InvalidInput("devices.pci_passthrough is not offered by this version", field="devices.pci_passthrough")
 
 
 def _read_signed(signed: SignedManifest, sent: Manifest) -> Manifest:
@@ -260,16 +337,34 @@ def _read_signed(signed: SignedManifest, sent: Manifest) -> Manifest:
 
 def _is_there(existing: Plugin, spec: PluginSpec) -> bool:
     """True when ``existing`` is what ``spec`` describes, whoever signed it."""
-    same = msgspec.structs.replace(existing.spec, signed=None) == msgspec.structs.replace(spec, signed=None)
-    return same and not existing.deleting
+    return existing.spec.manifest == spec.manifest and not existing.deleting
 
 
-def _refuse_other(name: str, existing: Plugin | None) -> AlreadyExists:
-    which = "" if existing is None else f" (version {existing.spec.version})"
-    return AlreadyExists(
-        f"a plugin named {name!r} is installed already{which}", hint=f"volar plugins remove {name}, then install this one"
-    )
+def _check_named(how: InstallHow, manifest: Manifest) -> None:
+    if how.name and (manifest.name, manifest.version) != (how.name, how.version or manifest.version):
+        wanted = how.name + (f" {how.version}" if how.version else "")
+        raise InvalidInput(f"that is {manifest.name} {manifest.version}, not {wanted}", field="name")
 
 
-def _name_some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+def _place(plugin: Plugin, existing: Plugin | None, versions: list[Plugin], how: InstallHow) -> tuple[Plugin, list[Operation]]:
+    """``plugin`` under the name that it is to have among ``versions``, and what writes that."""
+    if existing is not None:
+        meta = msgspec.structs.replace(plugin.meta, name=existing.name, generation=existing.meta.generation + 1)
+        spec = msgspec.structs.replace(plugin.spec, pool=existing.spec.pool, previous=existing.spec.previous)
+        placed = msgspec.structs.replace(plugin, meta=meta, spec=spec, revision=existing.revision)
+        return placed, [update_of(placed)]
+    head = next((one for one in versions if is_default(one.name)), None)
+    if head is None:
+        return plugin, [create_of(plugin)]
+    if head.deleting:
+        raise AlreadyExists(f"the plugin {plugin.name!r} is being removed", hint="wait until it is gone")
+    if len(versions) >= MAX_VERSIONS:
+        raise Exhausted(
+            f"there are {len(versions)} versions of {plugin.name!r}, as many as there may be",
+            hint=f"volar plugins remove {plugin.name}@VERSION",
+        )
+    if not how.as_default:
+        placed = step_back(plugin)
+        return placed, [create_of(placed)]
+    forward = step_forward(head, plugin, follow_up(head, plugin.spec.version))
+    return forward, [update_of(forward), create_of(step_back(head))]

@@ -16,6 +16,7 @@ from volant.core.vm import VM, VMSpec
 from volant.intent.follow import follow_resource
 from volant.intent.listing import Ask, Page
 from volant.intent.snapshot_list import SNAPSHOTS
+from volant.intent.vm_checks import check_generation
 from volant.intent.vms import VMIntent
 from volant.store.contract import RequireLive, Store
 from volant.store.records import create_of, find_resource, key_of, list_resources, update_of
@@ -71,10 +72,11 @@ class SnapshotIntent:
     async def list(self, *, project: str = "default", labels: dict[str, str] | None = None) -> tuple[list[Snapshot], int]:
         return await list_resources(self._store, Snapshot, project, labels)
 
-    async def delete(self, name: str, *, project: str = "default") -> Snapshot:
+    async def delete(self, name: str, *, project: str = "default", expected_generation: int | None = None) -> Snapshot:
         """Mark it. Raises InUse while a VM is still to begin from it."""
         while True:
             snapshot = await self.get(name, project=project)
+            check_generation(snapshot, expected_generation)
             if snapshot.deleting:
                 return snapshot
             vms, _ = await list_resources(self._store, VM, project)

@@ -8,6 +8,7 @@ from typing import Any
 
 from volant.core.errors import NotFound, WrongState
 from volant.core.plugin import Plugin
+from volant.core.plugin_versions import is_default
 from volant.core.vm import VM, is_parked
 from volant.intent.plugins import PluginIntent
 from volant.intent.vms import VMIntent
@@ -48,5 +49,5 @@ class SystemIntent:
             "vms": len(vms),
             "vms_by_phase": dict(sorted(Counter(vm.status.phase for vm in vms).items())),
             "vms_ready": sum(vm.status.ready for vm in vms),
-            "plugins": len(plugins),
+            "plugins": sum(is_default(plugin.name) for plugin in plugins),
         }

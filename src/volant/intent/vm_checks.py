@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from volant.core.boot_files import HEAD_BYTES, tell_boot_file
 from volant.core.errors import InvalidInput, StaleRevision, WrongState
 from volant.core.ids import Digest, check_digest
+from volant.core.resource import Resource
 from volant.core.snapshot import Snapshot
 from volant.core.trust import Policy
 from volant.core.vm import VM, VMSpec
@@ -47,10 +48,12 @@ def check_usable(snapshot: Snapshot | None, name: str) -> None:
         raise WrongState(f"the snapshot {name!r} is {snapshot.status.phase.lower()}: {snapshot.status.message}".rstrip(": "))
 
 
-def check_generation(vm: VM, expected: int | None) -> None:
-    if expected is not None and vm.meta.generation != expected:
+def check_generation(resource: Resource[Any, Any], expected: int | None) -> None:
+    if expected is not None and resource.meta.generation != expected:
+        what = "VM" if isinstance(resource, VM) else resource.kind.lower()
         raise StaleRevision(
-            f"the VM {vm.name!r} is at generation {vm.meta.generation}, not {expected}", hint="read it again, then decide"
+            f"the {what} {resource.name!r} is at generation {resource.meta.generation}, not {expected}",
+            hint="read it again, then decide",
         )
 
 

@@ -9,10 +9,13 @@ import structlog
 
 from volant.core.clock import Clock, format_time
 from volant.core.condition import Condition, Truth, set_condition
+from volant.core.disks import own_artifacts
 from volant.core.errors import AlreadyExists, ChecksumMismatch, NotFound, VolantError
 from volant.core.ids import Digest
 from volant.core.plugin import ARTIFACTS_PRESENT, READY, ArtifactStatus, Plugin, PluginStatus, wanted_artifacts
+from volant.core.plugin_versions import is_made_from, split_reference, version_of, version_of_snapshot
 from volant.core.resource import from_stored
+from volant.core.snapshot import Snapshot
 from volant.core.trust import TRUSTED, Judge, Verdict
 from volant.core.vm import VM
 from volant.reconcile.outcome import After, Done, Outcome
@@ -29,11 +32,24 @@ TRUST_POLL_S = 10.0
 
 
 BY_PLUGIN = "plugin"
-"""The cache's index of VMs by ``project/plugin``."""
+"""The cache's index of VMs by ``project/plugin``, whatever the version."""
 
 
 def index_plugin(stored: Stored) -> list[str]:
-    return [f"{stored.key.project}/{stored.data['spec']['plugin']}"] if stored.key.kind == VM.kind else []
+    if stored.key.kind != VM.kind:
+        return []
+    return [f"{stored.key.project}/{split_reference(stored.data['spec']['plugin'])[0]}"]
+
+
+def list_made_from(cache: Cache, plugin: Plugin) -> list[Stored]:
+    """The records of the VMs that were made from this version, those of a pool among them."""
+    name = split_reference(plugin.name)[0]
+    found = []
+    for stored in cache.by_index(BY_PLUGIN, f"{plugin.meta.project}/{name}"):
+        asked = split_reference(stored.data["spec"]["plugin"])[1]
+        if is_made_from(plugin, (name, stored.data["status"].get("plugin_version") or asked)):
+            found.append(stored)
+    return found
 
 
 class Artifacts(Protocol):
@@ -67,8 +83,11 @@ class PluginController:
         if plugin.deleting:
             # Only the registry itself may say that nobody uses it any more; the cache may be a moment behind.
             vms, _ = await list_resources(self._store, VM, plugin.meta.project)
-            return await self._remove(plugin, sum(vm.spec.plugin == plugin.name for vm in vms))
-        stored = self._cache.by_index(BY_PLUGIN, f"{plugin.meta.project}/{plugin.name}")
+            snapshots, _ = await list_resources(self._store, Snapshot, plugin.meta.project)
+            users = sum(is_made_from(plugin, version_of(vm)) for vm in vms)
+            users += sum(is_made_from(plugin, version_of_snapshot(one)) for one in snapshots)
+            return await self._remove(plugin, users)
+        stored = list_made_from(self._cache, plugin)
         users = sum(one.data["spec"]["power"] != "parked" for one in stored)
         verdict = await self._judge_trust(plugin)
         await self._write(plugin, await self._judge(plugin, users, verdict), *_tell(plugin, verdict))
@@ -135,7 +154,7 @@ class PluginController:
     async def _remove(self, plugin: Plugin, users: int) -> Outcome:
         if users:
             status = msgspec.structs.replace(
-                plugin.status, phase="Deleting", reason="InUse", message="it goes with its last VM", vms=users
+                plugin.status, phase="Deleting", reason="InUse", message="it goes with its last VM and snapshot", vms=users
             )
             await self._write(plugin, status)
             return After(USERS_GONE_POLL_S)
@@ -145,6 +164,8 @@ class PluginController:
             if stored.key != key_of(plugin)
             for digest in wanted_artifacts(from_stored(Plugin, stored.data, stored.revision).manifest).values()
         }
+        vms, _ = await list_resources(self._store, VM, None)
+        others |= {digest for vm in vms for digest in own_artifacts(vm.spec)}
         for digest in set(wanted_artifacts(plugin.manifest).values()) - others:
             await self._artifacts.remove(digest)
         note = event_operation(self._cache, plugin, Note("Normal", "Deleted", "it is gone"), format_time(self._clock.now()))

@@ -658,3 +658,33 @@ async def test_a_length_that_is_a_lie_installs_nothing(site: Site, config: Confi
             await volantd.install(f"{site.url}/manifest.json", digest_of(manifest))
         await volantd.assert_nothing()
         assert digest_of(b"rootfs" * 1000) not in volantd.stored()
+
+
+async def test_an_index_leads_to_what_it_vouches_for_and_nothing_else(site: Site, volantd: Volantd) -> None:
+    manifest = make_plugin(site.root, b"rootfs")
+    one = {"version": "1.0", "digest": digest_of(manifest), "source": "manifest.json"}
+    index = json.dumps({"schema_version": "v1", "plugins": [{"name": "web", "versions": [one]}]}).encode()
+    (site.root / "index.json").write_bytes(index)
+    indexes = volantd.client.plugin_indexes
+    key = bytes(ACME.public_key).decode().splitlines()[-1]
+    with pytest.raises(NotFound):  # it is not signed
+        await asyncio.to_thread(indexes.add, "acme", f"{site.url}/index.json", key=key)
+    (site.root / "index.json.minisig").write_bytes(bytes(ACME.secret_key.sign(index + b" ")))
+    with pytest.raises(Untrusted, match="not signed by its key"):
+        await asyncio.to_thread(indexes.add, "acme", f"{site.url}/index.json", key=key)
+    assert await asyncio.to_thread(indexes.list) == []
+    (site.root / "index.json.minisig").write_bytes(bytes(ACME.secret_key.sign(index)))
+    assert (await asyncio.to_thread(indexes.add, "acme", f"{site.url}/index.json", key=key))["plugins"] == 1
+    found = await asyncio.to_thread(indexes.resolve, "web")
+    assert found is not None and found["source"] == f"{site.url}/manifest.json"
+    plugin, _ = await volantd.install(found["source"], found["digest"])
+    assert plugin.status.phase == "Ready"
+    make_plugin(site.root, b"another")
+    with pytest.raises(ChecksumMismatch):
+        await volantd.install(found["source"], found["digest"])
+    (site.root / "index.json").write_bytes(index.replace(b"1.0", b"2.0"))
+    with pytest.raises(Untrusted):
+        await asyncio.to_thread(indexes.update, "acme")
+    for source in ("file:///etc/passwd", "http://127.0.0.1/index.json", "/etc/passwd"):
+        with pytest.raises(InvalidInput):
+            await asyncio.to_thread(indexes.add, "other", source)

@@ -93,9 +93,7 @@ class FakeVMs:
         self.table = Table("VM")
         self._plugins = plugins
 
-    async def create(
-        self, wanted: Any, *, project: str = "default", author: Author = NOBODY, dry_run: bool = False
-    ) -> VM:
+    async def create(self, wanted: Any, *, project: str = "default", author: Author = NOBODY, dry_run: bool = False) -> VM:
         check_name(wanted.name)
         if wanted.spec.plugin not in self._plugins.rows:
             raise InvalidInput(f"there is no plugin named {wanted.spec.plugin!r}", field="plugin", hint="volar plugins list")

@@ -66,7 +66,7 @@ class FakeSnapshots:
         wanted = (labels or {}).items()
         return [one for one in self.table.rows.values() if wanted <= one.meta.labels.items()], self.table.revision
 
-    async def delete(self, name: str, *, project: str = "default") -> Snapshot:
+    async def delete(self, name: str, *, project: str = "default", expected_generation: int | None = None) -> Snapshot:
         snapshot = self.table.get(name)
         deleting: Snapshot = await self.table.put(replace(snapshot, meta=replace(snapshot.meta, deleting_at=NOW)))
         return deleting

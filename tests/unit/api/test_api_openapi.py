@@ -112,3 +112,21 @@ def test_every_error_of_a_route_stands_in_its_answers() -> None:
     assert {"200", "201", "400", "401", "403", "406", "409", "413", "415", "422", "431", "500", "503", "504"} == set(answers)
     assert "already_exists" in answers["409"]["description"]
     assert "403" not in DOCUMENT["paths"]["/healthz"]["get"]["responses"]
+
+
+def test_the_headers_that_a_route_looks_at_stand_in_it() -> None:
+    def headers(path: str, method: str) -> set[str]:
+        parameters = DOCUMENT["paths"][path][method].get("parameters", [])
+        return {one["name"] for one in parameters if one["in"] == "header"}
+
+    assert headers("/api/v1/vms", "post") == {"Idempotency-Key", "Volant-Reason"}
+    assert headers("/api/v1/vms/{name}", "patch") == {"If-Match", "Volant-Reason"}
+    assert headers("/api/v1/vms/{name}", "get") == {"If-None-Match"}
+    assert headers("/api/v1/vms", "get") == {"If-None-Match", "Last-Event-ID"}
+    assert headers("/api/v1/vms/{name}/agent/{path}", "post") == {"Volant-Timeout"}
+    assert headers("/api/v1/system/token", "post") == set()
+    for path, methods in DOCUMENT["paths"].items():
+        for method, operation in methods.items():
+            for status, answer in operation["responses"].items():
+                assert status == "304" or "Volant-Request-Id" in answer["headers"], (path, method, status)
+    assert DOCUMENT["paths"]["/openapi"]["get"]["deprecated"] is True

@@ -35,7 +35,13 @@ class Fetching:
         self.waits_for_ever = False
 
     async def install_from(
-        self, source: str, checksum: str = "", *, report: Callable[[FetchProgress], None], project: str = "default"
+        self,
+        source: str,
+        checksum: str = "",
+        *,
+        report: Callable[[FetchProgress], None],
+        how: Any = None,
+        project: str = "default",
     ) -> Any:
         self.asked.append((source, checksum))
         for progress in self.progress:

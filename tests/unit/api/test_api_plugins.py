@@ -66,7 +66,7 @@ def test_install_again_is_the_same_and_another_is_refused(client: Client, served
     with pytest.raises(AlreadyExists):
         client.plugins.install({**MANIFEST, "version": "2.0"})
     assert client.plugins.manifest("job")["workload"]["entrypoint"] == ["/bin/job"]
-    assert [one.name for one in client.plugins.list()] == ["nginx", "job"]
+    assert [one.name for one in client.plugins.list()] == ["job", "nginx"]
 
 
 def test_remove_waits_for_the_last_user(client: Client) -> None:

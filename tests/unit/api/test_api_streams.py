@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from volant.api.streamed import Streamed, peek
+from volant.api.protocol import ABORT
+from volant.api.streamed import Stalled, Streamed, peek
 from volant.client.client import Client
 from volant.client.connection import Connection
 from volant.core.errors import GuestUnreachable, InvalidInput, Malformed, NotFound, Unavailable, WrongState
@@ -92,7 +93,8 @@ def test_what_fails_at_once_is_a_proper_answer(served: Served) -> None:
         next(client.vms.logs("absent"))
 
 
-def test_text_that_breaks_off_is_not_taken_for_all(served: Served, api: Connection) -> None:
+def test_text_that_breaks_off_is_not_taken_for_all(served: Served) -> None:
+    api = Connection(served.address, retry_s=0)
     Client(served.address).vms.create(WEB)
     served.run(served.plane.door.write_line("one"))
     served.run(served.plane.door.write_line("BREAK"))
@@ -109,12 +111,13 @@ def test_console_is_binary_clean(served: Served) -> None:
 
 
 def test_streams_end_when_the_server_stops(served: Served) -> None:
-    client = Client(served.address)
+    client = Client(served.address, reconnect_s=0)
     client.vms.create(WEB)
     states = client.vms.watch("web")
     next(states)
     served.stop()
-    assert list(states) == []
+    with pytest.raises(Unavailable):
+        next(states)
 
 
 async def test_a_silent_stream_shows_that_it_lives(served: Served) -> None:
@@ -134,6 +137,30 @@ async def test_a_client_that_goes_closes_the_source(served: Served) -> None:
 
     assert await _send(served, source()) == b"x"
     assert closed.is_set()
+
+
+async def test_a_client_that_stops_reading_is_cut(served: Served) -> None:
+    closed, aborted = asyncio.Event(), asyncio.Event()
+
+    async def source() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"x" * 1000
+        finally:
+            closed.set()
+
+    async def send(message: object) -> None:
+        if message["type"] == "http.response.body":  # type: ignore[index]
+            await asyncio.Event().wait()
+
+    async def receive() -> object:
+        return await asyncio.Event().wait()
+
+    answer = Streamed(served.app, source(), media_type="text/event-stream", stall_s=0.001).to_asgi_response()
+    scope = {"path": "/", "state": {ABORT: aborted.set}}
+    with pytest.raises(Stalled, match="took nothing"):
+        await answer(scope, receive, send)  # type: ignore[arg-type]
+    assert (closed.is_set(), aborted.is_set()) == (True, True)
 
 
 async def test_much_at_once_is_sent_together(served: Served) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from ipaddress import ip_address
 
 import httpx2
 import pytest
 
+from volant.artifact.registry.allowance import read_allowance
 from volant.artifact.registry.settings import RegistrySettings
 from volant.artifact.web import Web, read_url
 from volant.core.errors import ChecksumMismatch, Forbidden, HostError, InvalidInput, NotFound, TooLarge, Unavailable, VolantError
@@ -36,12 +38,13 @@ class Endless(httpx2.AsyncByteStream):
 class Server:
     """Answers by path: a function, or what is given in the order of asking."""
 
-    def __init__(self, start: str = START) -> None:
+    def __init__(self, start: str = START, allow: str | None = None) -> None:
         self.answers: dict[str, list[httpx2.Response] | Answering] = {}
         self.asked: list[httpx2.Request] = []
         self.clock = InstantClock()
+        settings = RegistrySettings(attempts=3, allowance=None if allow is None else read_allowance(allow))
         self.web = Web(
-            start, RegistrySettings(attempts=3), clock=self.clock, random=lambda: 1.0, lookup=self._lookup,
+            start, settings, clock=self.clock, random=lambda: 1.0, lookup=self._lookup,
             transport=httpx2.MockTransport(self._answer),
         )  # fmt: skip
 
@@ -232,3 +235,95 @@ def test_urls_are_relative_to_the_start() -> None:
 def test_what_is_no_https_url_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         read_url(text)
+
+
+@pytest.mark.parametrize(
+    ("host", "allow", "is_spoken_to"),
+    [
+        ("www.example.org", "", True),
+        ("inside.example.org", "", False),
+        ("inside.example.org", "private", True),
+        ("inside.example.org", "loopback", False),
+        ("inside.example.org", "inside.example.org", True),
+        ("inside.example.org", "INSIDE.example.org:443", True),
+        ("inside.example.org", "inside.example.org:8443", False),
+        ("inside.example.org", "private.example.org, 10.0.0.0/24", True),
+        ("inside.example.org", "10.0.1.0/24", False),
+        ("both.example.org", "", False),
+        ("both.example.org", "private", False),
+        ("both.example.org", "loopback", True),
+        ("127.0.0.1", "", False),
+        ("127.0.0.1", "127.0.0.0/8", True),
+        ("[::1]", "private", False),
+        ("[::1]", "loopback", True),
+        ("[::ffff:10.0.0.7]", "10.0.0.0/8", True),
+        ("meta.example.org", "private loopback meta.example.org 169.254.0.0/16", False),
+        ("169.254.169.254", "private loopback 0.0.0.0/0", False),
+        ("[fe80::1]", "private loopback ::/0", False),
+        ("0.0.0.0", "private loopback", False),
+    ],
+)
+async def test_only_what_is_allowed_is_spoken_to(host: str, allow: str, is_spoken_to: bool) -> None:
+    server = Server(f"https://{host}/manifest.json", allow)
+    server.answers["/manifest.json"] = lambda _: sized(b"x", Whole(b"x"))
+    async with server.web:
+        if is_spoken_to:
+            assert await server.web.read(f"https://{host}/manifest.json", 10) == b"x"
+            # To the address that was looked at, by the name that was asked for: it cannot mean another one a moment later.
+            looked_up = ADDRESSES.get(host, (host.strip("[]"),))
+            assert ip_address(server.asked[0].url.host) in {ip_address(each) for each in looked_up}
+            assert server.asked[0].headers["host"] == host
+        else:
+            with pytest.raises(Forbidden, match="address"):
+                await server.web.read(f"https://{host}/manifest.json", 10)
+            assert server.asked == []
+
+
+async def test_a_redirect_needs_leave_as_well() -> None:
+    server = Server("https://inside.example.org/manifest.json", "inside.example.org")
+    server.answers["/manifest.json"] = lambda _: redirect("https://private.example.org/x")
+    async with server.web:
+        with pytest.raises(Forbidden, match=r"192\.168\.1\.9 is a private address"):
+            await server.web.read("https://inside.example.org/manifest.json", 10)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("word", ["10.0.0.0/99", "http://x", "name@host", "*", "a/b"])
+def test_what_nothing_can_be_allowed_from_is_refused(word: str) -> None:
+    with pytest.raises(InvalidInput, match="nothing that downloads can be allowed from"):
+        read_allowance(word)
+
+
+async def test_what_is_taken_up_has_to_be_the_same_file(server: Server) -> None:
+    tag = {"ETag": '"one"'}
+    server.answers["/web/rootfs"] = [
+        sized(b"content", Broken(b"con", httpx2.ReadError("cut")), 200, **tag),
+        httpx2.Response(206, headers={"Content-Range": "bytes 3-6/7", **tag}, stream=Whole(b"tent")),
+    ]
+    assert await server.stream() == b"content"
+    assert (server.asked[1].headers["range"], server.asked[1].headers["if-range"]) == ("bytes=3-", '"one"')
+
+
+async def test_a_weak_tag_says_nothing_of_bytes(server: Server) -> None:
+    server.answers["/web/rootfs"] = [
+        sized(b"content", Broken(b"con", httpx2.ReadError("cut")), 200, ETag='W/"one"'),
+        httpx2.Response(206, headers={"Content-Range": "bytes 3-6/7"}, stream=Whole(b"tent")),
+    ]
+    assert await server.stream() == b"content"
+    assert "if-range" not in server.asked[1].headers
+
+
+async def test_a_stream_begins_where_it_is_asked_to(server: Server) -> None:
+    server.answers["/web/rootfs"] = lambda _: httpx2.Response(
+        206, headers={"Content-Range": "bytes 3-6/7", "Content-Length": "4"}, stream=Whole(b"tent")
+    )
+    async with aclosing(server.web.stream(FILE, 100, offset=3)) as chunks:
+        assert b"".join([chunk async for chunk in chunks]) == b"tent"
+    assert server.asked[0].headers["range"] == "bytes=3-"
+
+
+async def test_no_credentials_go_to_another_host(server: Server) -> None:
+    server.answers["/web/rootfs"] = lambda _: redirect("https://cdn.example.org/blob")
+    server.answers["/blob"] = lambda _: sized(b"content", Whole(b"content"))
+    await server.stream()
+    assert all(not {"authorization", "cookie"} & set(asked.headers) for asked in server.asked)

@@ -84,7 +84,7 @@ def test_plugins_are_listed_shown_and_removed(built: Path, volar: Volar) -> None
     volar("plugins", "install", str(built))
     lines = volar("plugins", "list").out.splitlines()
     assert lines[0].split() == ["NAME", "VERSION", "PHASE", "SIZE", "VMS", "AGE"]
-    assert lines[2].split()[:4] == ["job", "1.0", "Ready", "8.8"]
+    assert lines[1].split()[:4] == ["job", "1.0", "Ready", "8.8"]
     assert "Workload:    /bin/job" in volar("plugins", "show", "job").out
     assert volar("plugins", "show", "job", "--json").json["name"] == "job"
     assert volar("plugins", "remove", "job").out == "plugin job is removed\n"

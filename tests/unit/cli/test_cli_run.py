@@ -270,7 +270,7 @@ def test_a_vm_that_cannot_be_made_leaves_no_plugin(host: Host, volar: Volar, bui
 def test_a_registrys_plugin_is_fetched_by_volantd_and_goes_again(host: Host, volar: Volar) -> None:
     asked: list[tuple[str, str]] = []
 
-    async def install_from(source: str, checksum: str = "", *, report: Any = None, project: str = "default") -> Any:
+    async def install_from(source: str, checksum: str = "", *, report: Any = None, how: Any, project: str = "default") -> Any:
         asked.append((source, checksum))
         return await host.served.plane.add_plugin("web"), True
 

@@ -23,7 +23,7 @@ WEB = "https://www.example.org/web/manifest.json"
 def asked(served: Served) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
 
-    async def install_from(source: str, checksum: str = "", *, report: Any, project: str = "default") -> Any:
+    async def install_from(source: str, checksum: str = "", *, report: Any, how: Any = None, project: str = "default") -> Any:
         found.append((source, checksum))
         if source.endswith(":untrusted"):
             raise Untrusted("it is not signed", hint="sign it")
@@ -63,7 +63,8 @@ def test_a_refusal_is_told_with_what_to_do(asked: list[tuple[str, str]], volar: 
     assert (ran.code, ran.err) == (1, "volar: it is not signed\n  hint: sign it\n")
 
 
-def test_a_checksum_is_for_the_web(asked: list[tuple[str, str]], volar: Volar, tmp_path: Path) -> None:
-    ran = volar("plugins", "install", str(tmp_path), "--checksum", "sha256:ab")
-    assert ran.code == 2 and "--checksum is for https://" in ran.err
+def test_a_checksum_holds_for_a_local_manifest_too(asked: list[tuple[str, str]], volar: Volar, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    ran = volar("plugins", "install", str(tmp_path), "--checksum", "sha256:" + "ab" * 32)
+    assert ran.code == 2 and "not sha256:abab" in ran.err
     assert asked == []

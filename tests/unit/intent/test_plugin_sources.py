@@ -82,13 +82,13 @@ async def test_a_manifest_cannot_say_where_it_was(plugins: PluginIntent) -> None
 async def test_another_plugin_of_that_name_is_refused_before_anything_is_fetched(
     plugins: PluginIntent, elsewhere: Elsewhere
 ) -> None:
-    await plugins.install(make_manifest(version="2.0"))
-    with pytest.raises(AlreadyExists, match=r"version 2\.0"):
+    await plugins.install(make_manifest(resources={"cpu_cores": 2, "memory_mb": 128}))
+    with pytest.raises(AlreadyExists, match=r"version 1\.0"):
         await plugins.install_from("oci://registry.example.org/nginx")
     assert (elsewhere.fetched, elsewhere.closed) == (0, 1)
 
 
-@pytest.mark.parametrize("changes", [{"name": "Bad Name"}, {"boot": None}, {"network": {"mode": "dhcp"}}])
+@pytest.mark.parametrize("changes", [{"name": "Bad Name"}, {"boot": None}, {"devices": {"pci_passthrough": ["0000:01:00.0"]}}])
 async def test_what_cannot_be_installed_is_not_fetched(
     plugins: PluginIntent, elsewhere: Elsewhere, changes: dict[str, Any]
 ) -> None:

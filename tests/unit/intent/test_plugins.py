@@ -23,10 +23,10 @@ async def test_installing_twice_is_one_plugin(intents: Intents) -> None:
     assert again.uid == plugin.uid
 
 
-async def test_another_plugin_of_that_name_is_refused(intents: Intents) -> None:
+async def test_another_content_under_the_same_version_is_refused(intents: Intents) -> None:
     await intents.plugins.install(make_manifest())
     with pytest.raises(AlreadyExists, match=r"installed already \(version 1\.0\)"):
-        await intents.plugins.install(make_manifest(version="2.0"))
+        await intents.plugins.install(make_manifest(resources={"cpu_cores": 2, "memory_mb": 128}))
 
 
 async def test_where_files_lay_is_not_kept(intents: Intents) -> None:

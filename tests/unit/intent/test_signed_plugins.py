@@ -86,7 +86,8 @@ async def test_a_later_signature_is_kept_and_never_lost(intents: Intents, keys: 
     resigned, created = await intents.plugins.install(make_manifest(), new)
     assert (resigned.uid, resigned.spec.signed, resigned.meta.generation, created) == (first.uid, new, 2, False)
     with pytest.raises(AlreadyExists):
-        await intents.plugins.install(make_manifest(version="2.0"), sign(build_manifest(version="2.0")))
+        other = {"cpu_cores": 2, "memory_mb": 128}
+        await intents.plugins.install(make_manifest(resources=other), sign(build_manifest(resources=other)))
     assert (await intents.plugins.get("nginx")).spec.signed == new
 
 

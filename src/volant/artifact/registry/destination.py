@@ -9,6 +9,7 @@ import socket
 import urllib.request
 from collections.abc import Awaitable, Callable
 
+from volant.artifact.registry.allowance import Allowance
 from volant.artifact.registry.patience import Interrupted
 from volant.artifact.registry.settings import is_loopback_host
 from volant.core.errors import Forbidden
@@ -57,6 +58,29 @@ class Destinations:
         except OSError:
             return Reach.PUBLIC
 
+    async def check_named(self, scheme: str, host: str, port: int, allowance: Allowance | None) -> tuple[str, ...]:
+        """The addresses of ``host`` that may be connected to; empty where that is left to the connection: without an allowance,
+        and through a proxy, which looks the name up.
+
+        Raises:
+            Forbidden: one of its addresses is not allowed. Interrupted: the name is not known.
+        """
+        if allowance is None:
+            return ()
+        try:
+            addresses = await self._find(scheme, host, port)
+        except OSError as error:
+            raise Interrupted(f"{host}: the name is not known ({error.strerror or error})") from error
+        for address in addresses:
+            reach = classify_address(address)
+            if reach is Reach.PUBLIC or (reach is not Reach.NEVER and _is_allowed(allowance, host, port, address, reach)):
+                continue
+            raise Forbidden(
+                f"{host} is not fetched from: {address} is a {_WORDS[reach]} address",
+                hint=None if reach is Reach.NEVER else f"allow it: volantd --plugin-download-allow {host}",
+            )
+        return addresses
+
     async def check(self, scheme: str, host: str, port: int, registry: Reach) -> tuple[str, ...]:
         """The addresses that may be connected to; empty when a proxy looks the name up.
 
@@ -81,6 +105,11 @@ class Destinations:
             return (str(ipaddress.ip_address(host)),)
         except ValueError:
             return () if find_proxy(scheme, host) is not None else await self._lookup(host, port)
+
+
+def _is_allowed(allowance: Allowance, host: str, port: int, address: str, reach: Reach) -> bool:
+    kind = allowance.private if reach is Reach.PRIVATE else allowance.loopback
+    return kind or allowance.names(host, port) or allowance.holds(address)
 
 
 _WORDS = {Reach.PRIVATE: "private", Reach.LOOPBACK: "loopback", Reach.NEVER: "link-local or reserved", Reach.PUBLIC: "public"}

@@ -116,7 +116,7 @@ class Exchange:
         scopes = " ".join(filter(None, (name_scope(endpoint.repository, actions), more_scopes)))
         authorization = await self._authority.authorize(endpoint, scopes)
         is_first = True
-        addresses: tuple[str, ...] = ()
+        addresses = await self._check_named(url)
         at, hops = url, 0
         while True:
             own = _origin(at) == _origin(url)
@@ -156,8 +156,9 @@ class Exchange:
             raise Forbidden(f"{endpoint.host} redirects to {_show(to)}, which is not followed: it is no plain web address")
         if at.scheme == "https" and to.scheme == "http":
             raise Forbidden(f"{endpoint.host} redirects from https to {_show(to)}, which is not followed")
+        named = await self._check_named(to)
         if _origin(to) == _origin(start):
-            return to, ()
+            return to, named
         return to, await self._destinations.check(to.scheme, to.host, _port(to), await self._measure(start))
 
     async def _send_to_realm(
@@ -168,13 +169,16 @@ class Exchange:
             url = httpx2.URL(realm)
         if url.scheme != "https" and (url.scheme, start.scheme) != ("http", "http"):
             raise Forbidden(f"{endpoint.host} wants the login sent to {_show(url)}, which is not done: that is not https")
-        addresses: tuple[str, ...] = ()
+        addresses = await self._check_named(url)
         if _origin(url) != _origin(start):
             addresses = await self._destinations.check(url.scheme, url.host, _port(url), await self._measure(start))
         async with self._connections.send(method, url, headers, content, addresses=addresses) as response:
             if response.status_code in _PASSING:
                 raise self._interrupted(endpoint, response, "its token server ")
             return response.status_code, await read_bounded(response, TOKEN_MAX_BYTES, f"the token of {endpoint.host}")
+
+    async def _check_named(self, url: httpx2.URL) -> tuple[str, ...]:
+        return await self._destinations.check_named(url.scheme, url.host, _port(url), self.settings.allowance)
 
     async def _measure(self, url: httpx2.URL) -> Reach:
         if url.host not in self._reaches:
@@ -192,7 +196,8 @@ class Exchange:
 
     async def _probe_scheme(self, host: str) -> str:
         try:
-            async with self._connections.send("GET", httpx2.URL(f"https://{host}/v2/"), {}, None):
+            url = httpx2.URL(f"https://{host}/v2/")
+            async with self._connections.send("GET", url, {}, None, addresses=await self._check_named(url)):
                 return "https"
         except Interrupted as error:
             cause = error.__cause__

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from volant.artifact.registry.allowance import Allowance
 from volant.artifact.registry.reference import DEFAULT_REGISTRY, ImageReference, parse_image_reference
 from volant.core.errors import InvalidInput
 
@@ -38,6 +39,8 @@ class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
     document_timeout_s: float = 60.0
     commit_timeout_s: float = 300.0
     minimum_rate: int = 256
+    allowance: Allowance | None = None
+    """From which networks anything may come; None leaves it to whoever named the host, but for redirects."""
     attempts: int = 6
     transfers: int = 4
     chunk_bytes: int = 32 * 1024 * 1024
@@ -108,6 +111,12 @@ def read_registry_settings(path: Path) -> RegistrySettings:
         },
         insecure=frozenset(host.lower() for host in document.insecure),
     )
+
+
+def limit_to(settings: RegistrySettings, allowance: Allowance) -> RegistrySettings:
+    """``settings`` with what may be spoken to: ``allowance``, and the hosts that the settings themselves name."""
+    mirrors = {mirror.host for mirrors in settings.mirrors.values() for mirror in mirrors}
+    return msgspec.structs.replace(settings, allowance=allowance.with_hosts(frozenset(mirrors | settings.insecure)))
 
 
 def list_endpoints(reference: ImageReference, settings: RegistrySettings, *, mirrored: bool = True) -> tuple[Endpoint, ...]:

@@ -14,6 +14,8 @@ import msgspec
 
 from volant.client.connection import (
     ANSWER_S,
+    RECONNECT_S,
+    RETRY_S,
     ConnectionLost,
     Patience,
     Query,
@@ -30,7 +32,7 @@ HEAD_MAX_BYTES = 64 * 1024
 
 Content = bytes | Iterable[bytes] | AsyncIterable[bytes]
 
-__all__ = ["ANSWER_S", "Answer", "Connection", "Headers", "Query", "Response", "Stream", "format_query"]
+__all__ = ["ANSWER_S", "RECONNECT_S", "RETRY_S", "Answer", "Connection", "Headers", "Query", "Response", "Stream", "format_query"]
 
 
 class Headers(dict[str, str]):
@@ -140,7 +142,7 @@ class Connection(Settings):
     ) -> Answer:
         """Ask and read the whole answer; ask again as the twin does. Raises as it does."""
         sent = name_request(method, headers)
-        patience = Patience()
+        patience = Patience(self.retry_s)
         while True:
             try:
                 return await self._ask(method, path, query, document, sent, timeout_s)

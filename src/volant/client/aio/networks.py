@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from volant.client.aio.connection import ANSWER_S, Connection
-from volant.client.waiting import wait_query
+from volant.client.waiting import if_match, wait_query
 from volant.core.network import DhcpSource, Network
 from volant.core.resource import read_wire
 
@@ -47,12 +47,16 @@ class Networks:
         selector = ",".join((f"{key}={value}" for key, value in labels.items())) if labels else None
         return [read_wire(Network, item) for item in (await self._connection.get_json(PATH, {"labels": selector}))["items"]]
 
-    async def delete(self, name: str, *, wait: bool = False, timeout_s: float = 60.0) -> Network | None:
-        """The network as it is being deleted; None when it was waited for and is gone."""
+    async def delete(
+        self, name: str, *, wait: bool = False, timeout_s: float = 60.0, generation: int | None = None
+    ) -> Network | None:
+        """The network as it is being deleted; None when it was waited for and is gone. ``generation``: raise PreconditionFailed
+        when it is at another."""
         answer = await self._connection.request(
             "DELETE",
             f"{PATH}/{name}",
             query=wait_query("deleted" if wait else None, timeout_s),
+            headers=if_match(generation),
             timeout_s=ANSWER_S + (timeout_s if wait else 0),
         )
         return None if answer.status == 204 else read_wire(Network, answer.json())

@@ -8,7 +8,7 @@ from typing import Any
 
 from volant.client.aio.connection import Connection, Query, Stream
 from volant.client.connection import ConnectionLost, Patience
-from volant.client.stream import LINE_MAX_BYTES, RECONNECT_S, SILENCE_S, EventReader, ServerEvent, read_json_line
+from volant.client.stream import LINE_MAX_BYTES, SILENCE_S, EventReader, ServerEvent, read_json_line
 from volant.core.errors import Unavailable
 
 
@@ -27,11 +27,10 @@ async def follow_server_events(
     *,
     since: str = "",
     timeout_s: float | None = None,
-    reconnect_s: float = RECONNECT_S,
 ) -> AsyncIterator[ServerEvent]:
     """As its twin."""
     last = since
-    patience = Patience(reconnect_s)
+    patience = Patience(connection.reconnect_s)
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last} if last else {})}
@@ -39,7 +38,7 @@ async def follow_server_events(
         try:
             async with connection.stream(path, query=query, headers=headers, timeout_s=left, silence_s=SILENCE_S) as stream:
                 async for event in read_server_events(stream):
-                    patience = Patience(reconnect_s, begun=True)
+                    patience = Patience(connection.reconnect_s, begun=True)
                     if event is not None:
                         last = event.id or last
                         yield event

@@ -19,6 +19,11 @@ class System:
         found: dict[str, Any] = await self._connection.get_json("/healthz")
         return found
 
+    async def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document of this volantd."""
+        found: dict[str, Any] = await self._connection.get_json("/openapi.json")
+        return found
+
     async def checks(self) -> dict[str, Any]:
         """``{"items": [{"name", "state", "message", "fix"}]}``; the state is ok, warning or failed."""
         found: dict[str, Any] = (await self._connection.request("GET", "/api/v1/system/checks", timeout_s=CHECK_S)).json()

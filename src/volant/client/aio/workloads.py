@@ -67,9 +67,12 @@ class Workloads:
         content: bytes | Iterable[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
+        plugin: str = "",
     ) -> contextlib.AbstractAsyncContextManager[CallAnswer]:
-        """Ask an action of the workload, as its manifest says; ``timeout_s`` instead of the manifest's."""
-        target = f"{PATH}/{quote(name)}/actions/{quote(action, '')}"
+        """Ask an action of the workload, as its manifest says; ``timeout_s`` instead of the manifest's. With ``plugin`` only if
+        the VM is made from that."""
+        asked = "/".join(quote(each, "") for each in (plugin, action) if each)
+        target = f"{PATH}/{quote(name)}/actions/{asked}"
         return self._exchange(
             "POST", target + ("" if timeout_s is None else f"?timeout={timeout_s:.3f}s"), dict(headers or {}), content
         )

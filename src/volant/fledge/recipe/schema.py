@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from volant.core.manifest import Manifest
+from volant.core.plugin_index import IndexFile
 from volant.fledge.recipe.manifest_toml import ManifestToml
 from volant.fledge.recipe.record import Recipe
 
@@ -14,13 +15,14 @@ _FILES: dict[str, tuple[type[msgspec.Struct], str]] = {
     "fledge.toml": (Recipe, "What fledge builds, version 1"),
     "manifest.toml": (ManifestToml, "A plugin's description beside its fledge.toml"),
     "manifest.json": (Manifest, "The plugin manifest, version 1"),
+    "plugin-index.json": (IndexFile, "A plugin index, version 1"),
 }
 SCHEMA_FILES = {file: f"{file}.schema.json" for file in _FILES}
 """What each is called in docs/reference/schemas."""
 
 
 def render_schema(file: str) -> bytes:
-    """The schema of ``fledge.toml``, ``manifest.toml`` or ``manifest.json``."""
+    """The schema of ``fledge.toml``, ``manifest.toml``, ``manifest.json`` or ``plugin-index.json``."""
     record, title = _FILES[file]
     document: dict[str, Any] = msgspec.json.schema(record)
     document = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **document}
