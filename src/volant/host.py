@@ -141,8 +141,9 @@ async def build_hands(config: Config, clock: Clock) -> Hands:
 
 
 def _build_simulated(clock: Clock, fabric: SimulatedFabric) -> Driver:
-    from volant.guest.simulated import Machinelike, SimulatedGuest
+    from volant.guest.simulated import SimulatedGuest
     from volant.guest.simulated_agent import make_agent_factory
+    from volant.guest.simulated_types import Machinelike
     from volant.hypervisor.simulated import SimulatedDriver, SimulatedHost
 
     def make_guest(machine: Machinelike) -> SimulatedGuest:

@@ -7,18 +7,15 @@ of them at rest cost nothing.
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import uuid
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
 
 import msgspec
 
 from volant.core.clock import Clock
 from volant.core.errors import InvalidInput
-from volant.core.log import LogRecord, LogSource
+from volant.core.log import LogSource
 from volant.guest.document import (
     Document,
     ExecHook,
@@ -33,49 +30,20 @@ from volant.guest.document import (
     digest_document,
 )
 from volant.guest.preamble import ZERO_SECRET
-from volant.guest.records import MAX_LOG_BYTES
+from volant.guest.simulated_agenda import SimulatedAgenda
+from volant.guest.simulated_log import SimulatedLog
 from volant.guest.simulated_tree import SimulatedFiles
+from volant.guest.simulated_types import Misbehaviour, Refusal, ServePort, Writer
 
 CAPABILITIES: tuple[str, ...] = (
     "exec", "logs", "http_probe", "renew", "freeze", "sync", "clone", "tty", "attach", "connect", "files",
     "probes", "hooks", "ulimits", "dhcp", "stats2", "mounts",
 )  # fmt: skip
 MAX_STREAMS = 512
-RING_BYTES = 1_048_576
 FIRST_PID = 200
 
 Due = Literal["start", "healthy", "unstarted", "dead", "power_off"]
 """What a guest does by itself when its time has come."""
-
-Misbehaviour = Literal[
-    "", "silent", "garbage", "lying_length", "endless_message", "flood_notices", "flood_pings", "flood_logs", "opens_streams"
-]
-
-ServePort = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-"""Serves one connection from its beginning to its end."""
-
-
-class Machinelike(Protocol):
-    """What is needed to know of a machine."""
-
-    @property
-    def uid(self) -> str: ...
-
-
-class Writer(Protocol):
-    """The stream of who writes to the workload."""
-
-    @property
-    def is_over(self) -> bool: ...
-
-
-class Refusal(Exception):
-    """An error answer: a code of docs/guest-protocol.md, section 4, and a message."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 class SimulatedGuest:
@@ -142,11 +110,8 @@ class SimulatedGuest:
         self._restarts = 0
         self._row = 0
         self._pid = FIRST_PID
-        self._due: list[tuple[float, int, Due]] = []
-        self._order = itertools.count()
-        self._ring: deque[LogRecord] = deque()
-        self._ring_bytes = 0
-        self._next_seq = 1
+        self._agenda: SimulatedAgenda[Due] = SimulatedAgenda(clock)
+        self.logged = SimulatedLog()
 
     @property
     def misbehaviour(self) -> Misbehaviour:
@@ -177,12 +142,12 @@ class SimulatedGuest:
     @property
     def next_due_s(self) -> float | None:
         """Seconds until something happens by itself."""
-        return max(0.0, self._due[0][0] - self.clock.monotonic()) if self._due else None
+        return self._agenda.next_due_s
 
     def catch_up(self) -> None:
         """Let everything happen that is due by now."""
-        while self._due and self._due[0][0] <= self.clock.monotonic():
-            self._do(heapq.heappop(self._due)[2])
+        while (action := self._agenda.take_due()) is not None:
+            self._do(action)
 
     def hello(self) -> dict[str, Any]:
         self.boot_id = self.boot_id or str(uuid.uuid4())
@@ -277,9 +242,8 @@ class SimulatedGuest:
             "restarts": self._restarts,
             "row": self._row,
             "pid": self._pid,
-            "due": [(due_s - now_s, action) for due_s, _, action in sorted(self._due)],
-            "ring": msgspec.to_builtins(list(self._ring)),
-            "next_seq": self._next_seq,
+            "due": self._agenda.save(),
+            **self.logged.save(),
         }
 
     def load(self, saved: Mapping[str, Any]) -> None:
@@ -299,10 +263,8 @@ class SimulatedGuest:
         self._workload_notice, self._health_notice = saved["workload"], saved["health"]
         self._network_notice = saved["network"]
         self._restarts, self._row, self._pid = saved["restarts"], saved["row"], saved["pid"]
-        self._due = [(now_s + due_s, next(self._order), action) for due_s, action in saved["due"]]
-        self._ring = deque(msgspec.convert(saved["ring"], list[LogRecord]))
-        self._ring_bytes = sum(len(record.data) for record in self._ring)
-        self._next_seq = saved["next_seq"]
+        self._agenda.load(saved["due"])
+        self.logged.load(dict(saved))
         self._touch()
 
     def shut_down(self, reason: str = "requested") -> None:
@@ -310,7 +272,7 @@ class SimulatedGuest:
         if self.state == "stopping":
             return
         self.state, self.stopping_reason = "stopping", reason
-        self._due.clear()
+        self._agenda.clear()
         if self._workload_notice is not None and self._workload_notice["state"] == "running":
             self._notice_workload("stopping")
         self._schedule(self.stop_s, "power_off")
@@ -321,7 +283,7 @@ class SimulatedGuest:
         assert self.workload is not None
         how = dict(exit_ or {"code": 1})
         restart = self.workload.restart
-        self._due.clear()
+        self._agenda.clear()
         self._notice_health("unknown", "the workload does not run")
         message = why or f"the workload ended with {how}"
         if restart.policy == "never" or (restart.policy == "on-failure" and how == {"code": 0} and not why):
@@ -369,27 +331,10 @@ class SimulatedGuest:
         self._notice_health(flapped, "flapping")
 
     def log(self, text: str | bytes, source: LogSource = LogSource.STDOUT) -> None:
-        """Add a line to the ring; the oldest go when it is full."""
-        data = text.encode() if isinstance(text, str) else text
+        """Add a line to the log."""
         time_ns = int(self.clock.now().timestamp() * 1_000_000) * 1000 + self.clock_offset_ns
-        record = LogRecord(self._next_seq, time_ns, source, 0, data[:MAX_LOG_BYTES])
-        self._next_seq += 1
-        self._ring.append(record)
-        self._ring_bytes += len(record.data)
-        while self._ring_bytes > RING_BYTES:
-            self._ring_bytes -= len(self._ring.popleft().data)
+        self.logged.add(text, source, time_ns)
         self._touch()
-
-    @property
-    def log_range(self) -> tuple[int, int]:
-        """The oldest sequence number in the ring and the next to be given."""
-        return (self._ring[0].seq if self._ring else self._next_seq), self._next_seq
-
-    def read_log(self, after: int, limit: int) -> list[LogRecord]:
-        """At most ``limit`` records after ``after``."""
-        oldest, _ = self.log_range
-        begin = max(0, after + 1 - oldest)
-        return list(itertools.islice(self._ring, begin, begin + limit))
 
     async def wait_changed(self, seen: int) -> None:
         """Until ``version`` has passed ``seen``."""
@@ -469,7 +414,7 @@ class SimulatedGuest:
         if delay_s <= 0:
             self._do(action)
             return
-        heapq.heappush(self._due, (self.clock.monotonic() + delay_s, next(self._order), action))
+        self._agenda.add(delay_s, action)
         self._touch()
 
     def _do(self, action: Due) -> None:

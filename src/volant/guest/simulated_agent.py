@@ -16,11 +16,12 @@ from volant.guest.message import MessageDecoder, decode_body, encode_message
 from volant.guest.preamble import PreambleDetector, encode_answer
 from volant.guest.records import encode_log
 from volant.guest.session import Session
-from volant.guest.simulated import Machinelike, Refusal, SimulatedGuest
+from volant.guest.simulated import SimulatedGuest
 from volant.guest.simulated_attach import run_attach
 from volant.guest.simulated_exec import run_exec
 from volant.guest.simulated_files import run_files
 from volant.guest.simulated_port import run_connection
+from volant.guest.simulated_types import Machinelike, Refusal
 from volant.guest.stream import Stream
 
 READ_BYTES = 4_096
@@ -293,11 +294,11 @@ class _ServedSession:
         after, follow = opening.get("after"), opening.get("follow")
         if type(after) is not int or after < 0 or type(follow) is not bool:
             raise Refusal("malformed", "after or follow")
-        oldest, next_ = guest.log_range
+        oldest, next_ = guest.logged.range
         await stream.write(encode_message({"ok": {"oldest": oldest, "next": next_}}))
         while True:
             seen = guest.version
-            records = guest.read_log(after, _LOG_BATCH)
+            records = guest.logged.read(after, _LOG_BATCH)
             for record in records:
                 await stream.write(encode_log(record))
                 after = record.seq

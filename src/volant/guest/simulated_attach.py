@@ -11,7 +11,8 @@ from volant.core.log import LogSource
 from volant.guest.deadline import first_of
 from volant.guest.message import encode_message
 from volant.guest.records import ExecDecoder, ExecType, encode_exec
-from volant.guest.simulated import Refusal, SimulatedGuest
+from volant.guest.simulated import SimulatedGuest
+from volant.guest.simulated_types import Refusal
 from volant.guest.stream import Stream
 
 _BATCH = 64
@@ -33,7 +34,7 @@ async def run_attach(guest: SimulatedGuest, stream: Stream, opening: dict[str, A
         raise Refusal("busy", "somebody else writes to the workload")
     guest.writer = stream if wants_stdin else guest.writer
     try:
-        first_kept, after = guest.log_range
+        first_kept, after = guest.logged.range
         after = first_kept if opening.get("replay") is True and has_stdin else after
         await stream.write(encode_message({"ok": {"tty": guest.workload.tty is True, "pid": guest.pid}}))
         ended = await first_of(_print(guest, stream, after - 1), _type(guest, stream, first))
@@ -49,7 +50,7 @@ async def _print(guest: SimulatedGuest, stream: Stream, after: int) -> dict[str,
     """Returns how the workload ended, once it has for good."""
     while True:
         seen = guest.version
-        records = guest.read_log(after, _BATCH)
+        records = guest.logged.read(after, _BATCH)
         for record in records:
             after = record.seq
             if record.source is not LogSource.KESTREL:

@@ -11,8 +11,9 @@ import msgspec
 from volant.guest.deadline import race
 from volant.guest.message import encode_message
 from volant.guest.records import ExecDecoder, ExecType, encode_exec
-from volant.guest.simulated import Refusal, SimulatedGuest
+from volant.guest.simulated import SimulatedGuest
 from volant.guest.simulated_terminal import SimulatedTerminal
+from volant.guest.simulated_types import Refusal
 from volant.guest.stream import Stream
 
 _SIMULATED_PID = 4_000

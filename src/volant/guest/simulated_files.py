@@ -17,8 +17,9 @@ from volant.guest.file_records import (
     encode_record,
 )
 from volant.guest.message import encode_message
-from volant.guest.simulated import Refusal, SimulatedGuest
+from volant.guest.simulated import SimulatedGuest
 from volant.guest.simulated_tree import NotDirectory, NotThere
+from volant.guest.simulated_types import Refusal
 from volant.guest.stream import Stream
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from volant.core.errors import GuestUnreachable
 from volant.guest.message import encode_message
-from volant.guest.simulated import Refusal, SimulatedGuest
+from volant.guest.simulated import SimulatedGuest
+from volant.guest.simulated_types import Refusal
 from volant.guest.stream import Stream
 
 

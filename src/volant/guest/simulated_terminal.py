@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from volant.guest.records import MAX_SIDE, decode_size
-from volant.guest.simulated import Refusal
+from volant.guest.simulated_types import Refusal
 
 _INTERRUPT, _END, _QUIT = 3, 4, 28
 _SIGNALS = {_INTERRUPT: 2, _QUIT: 3}

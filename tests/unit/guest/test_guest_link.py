@@ -125,7 +125,7 @@ async def test_statistics_and_clock(world: World) -> None:
     assert stats.memory_total_kb >= stats.memory_available_kb > 0
     await world.link.set_clock(1_790_000_000_000_000_000)
     world.guest.log("now")
-    assert world.guest.read_log(0, 1)[0].time_ns == pytest.approx(1_790_000_000_000_000_000, abs=10_000_000_000)
+    assert world.guest.logged.read(0, 1)[0].time_ns == pytest.approx(1_790_000_000_000_000_000, abs=10_000_000_000)
 
 
 async def test_what_is_in_flight_fails_with_the_reason_and_the_link_comes_back(world: World) -> None:

@@ -14,8 +14,9 @@ from volant.guest.link import AgentLink
 from volant.guest.preamble import PREAMBLE_BYTES, ZERO_SECRET
 from volant.guest.probe import await_echo
 from volant.guest.secret import SecretGuess
-from volant.guest.simulated import Refusal, SimulatedGuest
+from volant.guest.simulated import SimulatedGuest
 from volant.guest.simulated_agent import SimulatedAgent, make_agent_factory
+from volant.guest.simulated_types import Refusal
 
 if TYPE_CHECKING:
     from guest_world import World
@@ -171,7 +172,7 @@ async def test_a_restored_guest_goes_on_where_it_was(world: World) -> None:
     assert clone.uptime_ms == 1500
     second = {**clone.hello(), "uptime_ms": first["uptime_ms"]}
     assert second == first
-    assert clone.read_log(0, 100) == world.guest.read_log(0, 100)
+    assert clone.logged.read(0, 100) == world.guest.logged.read(0, 100)
     assert [notice["type"] for notice in clone.notices()] == ["workload"]
     await world.clock.advance(0.5)
     clone.catch_up()
