@@ -8,8 +8,9 @@ import pytest
 
 from volant.core.errors import InvalidInput
 from volant.core.vm import VM
-from volant.guest.simulated import Machinelike, SimulatedGuest
+from volant.guest.simulated import SimulatedGuest
 from volant.guest.simulated_agent import make_agent_factory
+from volant.guest.simulated_types import Machinelike
 from volant.hypervisor.simulated import SimulatedHost
 
 from .host import World, reach, want
