@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from volant.client.client import Client
 
 
+RECONNECT_S = 15.0
+"""How long a person waits for a volantd that went: long enough for a restart of it."""
+
+
 class Session:
     """Made once a run; the client is made when first asked for."""
 
@@ -25,11 +29,13 @@ class Session:
         from volant.client.client import Client
 
         if self.address or (os.environ.get("VOLANT_API") and not self.context):
-            return Client(self.address)
+            return Client(self.address, reconnect_s=RECONNECT_S)
         from volant.cli.context import choose_context
 
         chosen = choose_context(self.context)
-        return Client() if chosen is None else Client(chosen.address, token_file=chosen.token_file)
+        if chosen is None:
+            return Client(reconnect_s=RECONNECT_S)
+        return Client(chosen.address, token_file=chosen.token_file, reconnect_s=RECONNECT_S)
 
 
 pass_session = click.make_pass_decorator(Session, ensure=True)
