@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -30,7 +31,7 @@ from volant.node.run import Run
 from volant.node.unit import Places
 
 
-class TalkingNode:
+class TalkingNode(ABC):
     """Implements its part of NodeDoor for a node that says which Run a VM has."""
 
     places: Places
@@ -39,8 +40,9 @@ class TalkingNode:
         self._clock = clock
         self._consoles = Consoles(clock)
 
+    @abstractmethod
     def _find_running(self, uid: Uid) -> Run:
-        raise NotImplementedError
+        """Raises WrongState when it does not run."""
 
     @asynccontextmanager
     async def open_exec(self, uid: Uid, request: ExecRequest) -> AsyncIterator[ExecSession]:
