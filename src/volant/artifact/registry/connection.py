@@ -13,6 +13,7 @@ from volant import __version__
 from volant.artifact.registry.destination import find_proxy
 from volant.artifact.registry.patience import Interrupted
 from volant.artifact.registry.settings import RegistrySettings
+from volant.artifact.registry.transport import ClosingTransport
 from volant.core.errors import HostError, VolantError
 
 Content = bytes | AsyncIterator[bytes] | None
@@ -71,11 +72,14 @@ class Connections:
             if self._trust is None and self._transport is None:
                 # 50 ms: the certificates of every authority are read, from where the environment says.
                 self._trust = await asyncio.to_thread(httpx2.create_ssl_context, trust_env=True)
-            client = httpx2.AsyncClient(
-                # Not by the environment: which proxy is used was decided by find_proxy.
-                verify=self._trust or True, trust_env=False, proxy=proxy, transport=self._transport,
-                headers={"User-Agent": f"volant/{__version__}", "Accept-Encoding": "identity"}, follow_redirects=False,
+            # Not by the environment: which proxy is used was decided by find_proxy.
+            transport = self._transport or ClosingTransport(
+                verify=self._trust or True, trust_env=False, proxy=proxy,
                 limits=httpx2.Limits(max_connections=64, max_keepalive_connections=16),
+            )  # fmt: skip
+            client = httpx2.AsyncClient(
+                transport=transport, trust_env=False, follow_redirects=False,
+                headers={"User-Agent": f"volant/{__version__}", "Accept-Encoding": "identity"},
             )  # fmt: skip
             self._clients[proxy] = await self._stack.enter_async_context(client)
         return self._clients[proxy]
