@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,14 @@ async def ready(plane: ControlPlane, world: World, name: str = "web", **spec: An
 def waiting(vm: VM) -> str:
     condition = find_condition(vm.status.conditions, RESTART_REQUIRED)
     return condition.message if condition is not None and condition.status == "True" else ""
+
+
+async def wait_told(world: World, vm: VM, addresses: list[str]) -> None:
+    """Return once the guest was told of cards with these addresses, and of no other."""
+    guest = world.host.running[vm.uid].serve_agent.guest  # type: ignore[union-attr]  # it has one: the factory is the suite's
+    async with asyncio.timeout(20):
+        while [card.address for card in guest._interfaces] != addresses:
+            await guest.wait_changed(guest.version)
 
 
 def guest_memory(world: World, vm: VM) -> int:
@@ -335,3 +344,41 @@ async def test_what_is_taken_from_a_pool_lacks_nothing(world: World) -> None:
         assert (guest_memory(world, vm), waiting(vm)) == (128, "")
         assert [each.spec.number for each in await plane.intents.configuration.history("web")] == [2, 1]
         await plane.intents.plugins.set_pool("nginx", 0)
+
+
+async def test_a_card_comes_live_and_the_guest_is_told(world: World) -> None:
+    async with world.plane() as (plane, _):
+        vm = await ready(plane, world)
+        run = vm.status.run_id
+        vm = await settled(plane, await change(plane, extra_networks=["default"]))
+        assert waiting(vm) == "" and vm.status.run_id == run
+        machine = world.host.running[vm.uid].machine
+        assert [nic.mac for nic in machine.networks] == [address.mac for address in vm.status.addresses]
+        await wait_told(world, vm, [f"{address.ip}/{address.prefix_length}" for address in vm.status.addresses])
+        with pytest.raises(WrongState, match="not taken away or changed while it runs"):
+            await change(plane, extra_networks=[])
+    async with world.plane() as (plane, _):
+        vm = await reach(plane, "web", lambda now: now.status.ready)
+        assert (waiting(vm), vm.status.run_id) == ("", run)
+
+
+async def test_without_hotplug_a_card_waits_and_nothing_of_it_is_in_what_is_saved(world: World) -> None:
+    world.capabilities = ALL_CAPABILITIES - {Capability.HOTPLUG}
+    async with world.plane() as (plane, _):
+        vm = await ready(plane, world)
+        vm = await settled(plane, await change(plane, extra_networks=["default"], cpu_cores=2))
+        assert "extra_networks" in waiting(vm) and vm.status.ready
+        await wait_told(world, vm, [f"{vm.status.addresses[0].ip}/{vm.status.addresses[0].prefix_length}"])
+        asked = Wanted(name="saved", labels={}, spec=SnapshotSpec(vm="web", memory=True))
+        snapshot = await plane.intents.snapshots.wait(await plane.intents.snapshots.create(asked), timeout_s=20)
+        assert snapshot is not None
+        assert (snapshot.status.phase, snapshot.status.cpu_cores, snapshot.status.extra_networks) == ("Ready", 1, ())
+        await plane.intents.vms.suspend("web")
+        await reach(plane, "web", lambda now: now.status.phase == "Suspended")
+        await plane.intents.vms.resume("web")
+        vm = await reach(plane, "web", lambda now: now.status.ready)
+        assert len(world.host.running[vm.uid].machine.networks) == 1 and "extra_networks" in waiting(vm)
+        await plane.intents.vms.restart("web")
+        vm = await reach(plane, "web", lambda now: now.status.ready and now.status.run_id != vm.status.run_id)
+        await wait_told(world, vm, [f"{address.ip}/{address.prefix_length}" for address in vm.status.addresses])
+        assert len(vm.status.addresses) == 2 and waiting(vm) == ""

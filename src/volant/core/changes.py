@@ -10,9 +10,9 @@ import msgspec
 from volant.core.errors import InvalidInput
 from volant.core.vm import VMSpec
 
-Effect = Literal["live", "applied", "restart", "stopped", "immutable", "steering"]
+Effect = Literal["live", "applied", "restart", "immutable", "steering"]
 """``live``: volantd alone acts on it, at once. ``applied``: the run is told, where its hypervisor or agent can be; else as
-``restart``: the next run has it. ``stopped``: only while nothing runs. ``immutable``: never. ``steering``: no configuration;
+``restart``: the next run has it. ``immutable``: never. ``steering``: no configuration;
 verbs of the API change it."""
 
 EFFECTS: dict[str, Effect] = {
@@ -36,7 +36,7 @@ EFFECTS: dict[str, Effect] = {
     "stop_grace_s": "live",
     "hypervisor": "restart",
     "network_mode": "immutable",
-    "extra_networks": "stopped",
+    "extra_networks": "applied",
     "disks": "applied",
     "kernel": "restart",
     "initramfs": "restart",

@@ -192,9 +192,10 @@ class ConfigurationIntent:
         check_changes(vm.spec, spec, but=("power", "restart_token", "force_stop"))
         status = vm.status
         if spec.extra_networks != vm.spec.extra_networks:
-            if vm.status.phase not in ("Stopped", "Failed") or vm.status.pid is not None:
+            runs = vm.status.phase not in ("Stopped", "Failed") or vm.status.pid is not None
+            if runs and spec.extra_networks[: len(vm.spec.extra_networks)] != vm.spec.extra_networks:
                 raise WrongState(
-                    f"the network cards of {vm.name!r} are not changed while it runs",
+                    f"the network cards of {vm.name!r} are not taken away or changed while it runs: one can be added at the end",
                     hint=f"volar vms stop {vm.name}, then again",
                 )
             networks = await self._vms.cards.find_networks(spec, vm.meta.project)

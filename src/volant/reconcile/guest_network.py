@@ -24,9 +24,10 @@ def describe_network(vm: VM, networks: Sequence[Network], machine: Machine, name
     A card without an address has no interface, unless the guest is to ask for one. Only the first leads to the world.
     """
     interfaces: list[document.Interface] = []
+    there = {nic.mac for nic in machine.networks}
     for index, (address, network) in enumerate(zip(vm.status.addresses, networks, strict=True)):
         asks = address.source != "static"
-        if not address.ip and not asks:
+        if (not address.ip and not asks) or address.mac not in there:
             continue
         device_mac = next((nic.device_mac for nic in machine.networks if nic.mac == address.mac), "")
         interfaces.append(

@@ -21,7 +21,7 @@ from volant.node.unit import SECRET, copy_secret
 from volant.reconcile.outcome import After, Done, Outcome
 from volant.reconcile.recorder import Note, event_operation
 from volant.reconcile.vm_decision import install_due
-from volant.reconcile.vm_drift import copy_applied
+from volant.reconcile.vm_drift import as_it_runs, copy_applied, read_applied
 from volant.reconcile.vm_start import VMStarter
 from volant.store.cache import Cache
 from volant.store.contract import Delete, Key, Operation, Store
@@ -109,9 +109,13 @@ class SnapshotController:
         finally:
             self._working.discard(snapshot.uid)
 
+    def _shape_of(self, vm: VM) -> dict[str, Any]:
+        """What waits for a restart is not in what is saved."""
+        return _describe_shape(as_it_runs(vm, read_applied(self._node.places.unit(vm.uid), vm.status.run_id)))
+
     async def _take_in_hand(self, snapshot: Snapshot, vm: VM, found: Run | Ended | Asleep | None) -> Outcome:
         run = found if isinstance(found, Run) else None
-        snapshot = await self._write(snapshot, phase="Creating", node=self._node_name, vm_uid=vm.uid, **_shape_of(vm))
+        snapshot = await self._write(snapshot, phase="Creating", node=self._node_name, vm_uid=vm.uid, **self._shape_of(vm))
         paused_ms: int | None = None
         try:
             if isinstance(found, Asleep):
@@ -262,7 +266,7 @@ class SnapshotController:
         return msgspec.structs.replace(changed, revision=revision)
 
 
-def _shape_of(vm: VM) -> dict[str, Any]:
+def _describe_shape(vm: VM) -> dict[str, Any]:
     return {
         "plugin": vm.spec.plugin,
         "plugin_version": vm.status.plugin_version,

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from volant.core.cards import card_networks
 from volant.core.changes import OF_THE_RUN, find_changes
 from volant.core.vm import VM, VMSpec
 from volant.hypervisor.machine import Machine, Unit
@@ -74,7 +75,9 @@ def as_it_runs(vm: VM, applied: Applied | None) -> VM:
     if applied is None:
         return vm
     spec = msgspec.structs.replace(read_spec(vm, applied), memory_mb=applied.memory_mib, cpu_cores=applied.cpu_cores)
-    return msgspec.structs.replace(vm, spec=spec)
+    # A card can only be added at the end while something runs.
+    status = msgspec.structs.replace(vm.status, addresses=vm.status.addresses[: len(card_networks(spec))])
+    return msgspec.structs.replace(vm, spec=spec, status=status)
 
 
 def find_drift(vm: VM, applied: Applied) -> tuple[str, ...]:

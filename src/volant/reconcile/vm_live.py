@@ -149,6 +149,8 @@ class LiveChanges:
                 if self._apply_limits is None:
                     raise WrongState("this host does not change the limits of what runs")
                 await self._apply_limits(vm.uid, vm.spec.limits or Limits())
+            case "extra_networks":
+                await self._add_cards(vm, run)
             case _:
                 await self._tell_disks(vm, run)
 
@@ -169,6 +171,15 @@ class LiveChanges:
             await self._starter.parts.remove_extra_disk(vm, name)
         for name in [name for name in after if name not in before]:
             await self._add_disk(vm, run, after[name])
+
+    async def _add_cards(self, vm: VM, run: Run) -> None:
+        """Once the machine has one, the guest is not who it was told to be, and is told anew (identity.py)."""
+        for index in range(len(run.instance.machine.networks), len(vm.status.addresses)):
+            device, descriptor = await self._starter.parts.open_card(vm, index, find_free_place(run.instance.machine))
+            try:
+                await run.instance.add_network(device, descriptor)
+            finally:
+                os.close(descriptor)
 
     async def _add_disk(self, vm: VM, run: Run, disk: ExtraDisk) -> None:
         there = next((one for one in run.instance.machine.disks if one.serial == disk.name), None)
@@ -204,7 +215,7 @@ class LiveChanges:
         return words
 
 
-_LIVE = frozenset({"memory_mb", "restart_policy", "limits", "disks"})
+_LIVE = frozenset({"memory_mb", "restart_policy", "limits", "disks", "extra_networks"})
 
 
 def _can_be_told(field: str, run: Run) -> bool:

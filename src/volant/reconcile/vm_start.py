@@ -134,7 +134,7 @@ class VMStarter:
         """
         asked = self._clock.monotonic()
         manifest, machine, media = await self.resolve(vm)
-        machine = msgspec.structs.replace(machine, base=read_base(saved))
+        machine = msgspec.structs.replace(_at_saved_places(machine, saved), base=read_base(saved))
         try:
             base = await self._templates.open(machine.base) if machine.base else None
         except (NotFound, ChecksumMismatch) as error:
@@ -233,7 +233,7 @@ class VMStarter:
         return msgspec.structs.replace(document, mounts=mounts) if mounts else document
 
     def _remember(self, vm: VM, run: Run, content: bytes) -> None:
-        run.identity = Identity(document=digest_document(content), of=identity_of(vm))
+        run.identity = Identity(document=digest_document(content), of=identity_of(vm, run.instance.machine))
         write_identity(self._node.places.unit(vm.uid), run.identity)
         run.clock_due = False
         run.mark("configured")
@@ -330,6 +330,21 @@ def _with_device_macs(machine: Machine, saved: Path) -> Machine:
         for nic, was in zip(machine.networks, record.machine.networks, strict=False)
     ]
     return msgspec.structs.replace(machine, networks=tuple(networks))
+
+
+def _at_saved_places(machine: Machine, saved: Path) -> Machine:
+    """``machine`` with each disk and card where it was: what was added while it ran stands behind what it began with."""
+    was = _read_saved(saved).machine
+    places = {disk.serial: number for number, disk in enumerate(was.disks)}
+    disks = [
+        msgspec.structs.replace(disk, bus=was.disks[places[disk.serial]].bus) if disk.serial in places else disk
+        for disk in sorted(machine.disks, key=lambda disk: places.get(disk.serial, len(places)))
+    ]
+    networks = [
+        msgspec.structs.replace(nic, bus=was.networks[number].bus) if number < len(was.networks) else nic
+        for number, nic in enumerate(machine.networks)
+    ]
+    return msgspec.structs.replace(machine, disks=tuple(disks), networks=tuple(networks))
 
 
 def read_base(saved: Path) -> str:

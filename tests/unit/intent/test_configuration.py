@@ -216,13 +216,13 @@ async def test_ports_are_claimed_and_given_back_with_the_change(intents: Intents
     assert await port_claims(store) == {"port.default.tcp.8081", "port.default.tcp.9000"}
 
 
-async def test_cards_change_only_while_nothing_runs(intents: Intents, web: VM, store: Store) -> None:
-    with pytest.raises(WrongState, match="while it runs"):
-        await patch(intents, {"extra_networks": ["default"]})
-    vm = await intents.vms.stop("web")
-    await store.transact([update_of(msgspec.structs.replace(vm, status=msgspec.structs.replace(vm.status, phase="Stopped")))])
+async def test_a_card_is_added_while_it_runs_and_goes_only_while_nothing_does(intents: Intents, web: VM, store: Store) -> None:
     added = await patch(intents, {"extra_networks": ["default"]})
     assert [card.ip for card in added.status.addresses] == ["10.9.0.2", "10.9.0.3"]
+    with pytest.raises(WrongState, match="while it runs"):
+        await patch(intents, {"extra_networks": []})
+    vm = await intents.vms.stop("web")
+    await store.transact([update_of(msgspec.structs.replace(vm, status=msgspec.structs.replace(vm.status, phase="Stopped")))])
     claims = {claim.name for claim in (await list_resources(store, Claim, ""))[0]}
     assert {"ip.default.10.9.0.3", f"mac.{added.status.addresses[1].mac}"} <= claims
     removed = await patch(intents, {"extra_networks": []})

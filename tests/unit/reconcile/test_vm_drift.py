@@ -53,6 +53,7 @@ CHANGES: dict[str, Any] = {
     "initramfs": Digest("sha256:" + "1" * 64),
     "kernel_cmdline": "quiet",
     "limits": Limits(pids=64),
+    "extra_networks": ("default",),
 }
 
 
