@@ -142,8 +142,8 @@ def _describe_workload(recipe: Recipe, settings: ImageSettings, content: Content
         user=wanted.user or settings.user or "0:0",
         stop_signal=wanted.stop_signal or settings.stop_signal or "SIGTERM",
         stop_grace_s=DEFAULT_GRACE_S if wanted.stop_grace_s is None else wanted.stop_grace_s,
-        tty=wanted.tty,
-        stdin=wanted.stdin,
+        tty=bool(wanted.tty),
+        stdin=bool(wanted.stdin),
         ulimits=wanted.ulimits,
         restart=wanted.restart or Restart(),
     )

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from volant.core.errors import InvalidInput, NotFound
 from volant.core.plugin_index import find_indexed, read_index
-from volant.fledge.kept.index_cli import build_index, index, order_version
+from volant.fledge.kept.index_cli import index
+from volant.fledge.kept.index_file import build_index, order_version
 
 
 def write(directory: Path, name: str, version: str, **changes: Any) -> bytes:

@@ -107,8 +107,8 @@ class WorkloadSection(_Section, frozen=True, kw_only=True):
     workdir: str = ""
     stop_signal: str = ""
     stop_grace_s: int | None = None
-    tty: bool = False
-    stdin: bool = False
+    tty: bool | None = None
+    stdin: bool | None = None
     ulimits: dict[str, Ulimit] = {}
     restart: Restart | None = None
 
