@@ -133,6 +133,11 @@ class Hand:
             *("-device", "virtio-serial-device,max_ports=2,bus=virtio-mmio-bus.6", "-device"),
             *("virtserialport,nr=1,chardev=c,name=volant.agent", "-chardev", f"socket,id=c,path={agent},server=on,wait=off"),
             *("-device", "virtio-rng-device,bus=virtio-mmio-bus.7"),
+            *(
+                ("-device", f"virtio-balloon-device,bus=virtio-mmio-bus.{self._machine.balloon},deflate-on-oom=on")
+                if self._machine.balloon >= 0
+                else ()
+            ),
         ]
 
 
