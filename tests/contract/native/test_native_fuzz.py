@@ -22,7 +22,7 @@ pytestmark = pytest.mark.spawns
 @pytest.fixture(scope="session")
 def fuzzers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory with the built fuzzers and their seeds."""
-    clang = shutil.which("clang")
+    clang = shutil.which("clang") or shutil.which("clang-14")
     if clang is None:
         pytest.skip("clang is not installed")
     probe = tmp_path_factory.mktemp("probe") / "probe.c"
