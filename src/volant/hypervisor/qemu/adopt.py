@@ -5,49 +5,21 @@ from __future__ import annotations
 import asyncio
 
 from volant.core.errors import HostError, Unavailable
+from volant.hypervisor.adoption import adopt_unit
 from volant.hypervisor.cgroup import NO_GROUPS, ControlGroups
 from volant.hypervisor.driver import Ending
-from volant.hypervisor.ending import EXIT, MACHINE, PROCESS, explain_exit, read_ending, write_ending
-from volant.hypervisor.lock import is_locked
+from volant.hypervisor.ending import EXIT, PROCESS, explain_exit, read_ending
 from volant.hypervisor.machine import Machine, Unit
 from volant.hypervisor.process import ExitRecord, ProcessRecord, open_process, read_boot_id
 from volant.hypervisor.qemu.instance import KILLED_S, QemuInstance
-from volant.hypervisor.qemu.launch import LOOK_PERIOD_S, START_TIMEOUT_S, find_started_at
+from volant.hypervisor.qemu.launch import find_started_at
 from volant.hypervisor.qemu.monitor import Monitor
 from volant.hypervisor.record import read_record
 
 
 async def adopt(unit: Unit, cgroups: ControlGroups = NO_GROUPS) -> QemuInstance | Ending | None:
-    """As Driver.adopt.
-
-    Raises:
-        HostError: the lock is held and nothing that holds it shows itself.
-    """
-    machine = read_record(unit.state / MACHINE, Machine)
-    if machine is None:
-        return None
-    try:
-        async with asyncio.timeout(START_TIMEOUT_S):
-            # While the lock is held there is a holder, and it is running a VM, beginning to, or writing its last words.
-            while is_locked(unit.state):
-                instance = _find(unit, machine, cgroups)
-                if instance is not None:
-                    return await _keep(unit, instance)
-                await asyncio.sleep(LOOK_PERIOD_S)
-    except TimeoutError as error:
-        raise HostError(
-            f"the lock of {machine.name} is held, and no VM process shows itself",
-            hint=f"find out who holds it with: fuser -v {unit.state}/lock",
-        ) from error
-    ending = await _explain(unit, machine)
-    group = cgroups.find(unit.uid)
-    if group is not None:
-        if ending is not None and (told := group.explain(ending)) is not ending:
-            # The group that shows it goes now.
-            write_ending(unit.state, machine.run_id, told)
-            ending = told
-        await asyncio.to_thread(group.remove)
-    return ending
+    """As Driver.adopt. Raises HostError: the lock is held and nothing that holds it shows itself."""
+    return await adopt_unit(unit, cgroups, find=_find, keep=_keep, explain=_explain)
 
 
 async def _keep(unit: Unit, instance: QemuInstance) -> QemuInstance | Ending:
