@@ -278,12 +278,14 @@ class TestKestrel:
         assert state.workload is not None
         assert "ulimits" in state.workload.message
 
-    async def test_who_ignores_the_signal_is_killed_after_its_grace(self, linked: Linked) -> None:
+    async def test_who_ignores_the_signal_is_killed_after_its_grace(self, linked: Linked, tmp_path: Path) -> None:
+        # Live until the shell ignores the signal: before that it would end by it.
+        ignoring = tmp_path / "ignoring"
         await begin(
             linked,
-            "trap '' TERM; while :; do sleep 0.05; done",
+            f"trap '' TERM; touch {ignoring}; while :; do sleep 0.05; done",
             stop_grace_ms=200,
-            probes=Probes(liveness=quick("false", failure_threshold=1)),
+            probes=Probes(liveness=quick("sh", "-c", f"! test -e {ignoring}", failure_threshold=1)),
         )
         state = await until(linked, lambda seen: seen.stopping is not None)
         assert state.workload is not None
