@@ -16,12 +16,12 @@ from volant.core.errors import VolantError
 from volant.core.ids import Digest
 from volant.core.resource import Wanted
 from volant.core.vm import VM, VMSpec
-from volant.daemon import ControlPlane
 from volant.guest.simulated_agent import make_agent_factory
 from volant.host import Hands, prepare_saved
 from volant.hypervisor.simulated import ALL_CAPABILITIES, SimulatedDriver, SimulatedHost
 from volant.net.simulated import SimulatedFabric
 from volant.node.unit import Places
+from volant.plane import ControlPlane
 from volant.store.contract import Operation
 from volant.store.sqlite import SqliteStore, open_store
 from volant.volume.saved import SavedStore

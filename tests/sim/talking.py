@@ -16,8 +16,8 @@ from volant.api.server import serve
 from volant.auth.peer import PeerPolicy
 from volant.client.client import Client
 from volant.core.vm import VM
-from volant.daemon import ControlPlane
 from volant.guest.simulated import SimulatedGuest
+from volant.plane import ControlPlane
 
 from .host import World, reach, want
 

@@ -14,9 +14,9 @@ from volant.core.patch import merge_patch
 from volant.core.resource import Wanted
 from volant.core.snapshot import SnapshotSpec
 from volant.core.vm import RESTART_REQUIRED, VM, ExtraDisk
-from volant.daemon import ControlPlane
 from volant.hypervisor.driver import Capability
 from volant.hypervisor.simulated import ALL_CAPABILITIES
+from volant.plane import ControlPlane
 
 from .crash import crashing
 from .host import Crash, World, check_nothing_left, reach, reach_gone, want

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from volant.core.errors import AlreadyExists, HostError, NotFound
-from volant.daemon import ControlPlane
+from volant.plane import ControlPlane
 
 from .crash import crashing
 from .host import Crash, World, check_nothing_left, reach, reach_gone, want

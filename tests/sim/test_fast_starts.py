@@ -15,9 +15,9 @@ from volant.core.errors import AlreadyExists, HostError, NotFound
 from volant.core.resource import Wanted
 from volant.core.snapshot import Snapshot, SnapshotSpec
 from volant.core.vm import VM
-from volant.daemon import ControlPlane
 from volant.guest.document import decode_document
 from volant.intent.follow import follow_resource
+from volant.plane import ControlPlane
 from volant.store.records import key_of, list_resources
 from volant.volume.saved import is_saved
 

@@ -16,12 +16,12 @@ from volant.core.errors import VolantError
 from volant.core.resource import Wanted
 from volant.core.snapshot import SnapshotSpec
 from volant.core.vm import VM
-from volant.daemon import ControlPlane
 from volant.guest.frame import Flag, encode_data, encode_window_update
 from volant.guest.simulated import SimulatedGuest
 from volant.guest.simulated_agent import SimulatedAgent
 from volant.hypervisor.simulated import SimulatedHost
 from volant.node.door import AttachRequest, ExecRequest
+from volant.plane import ControlPlane
 
 from .host import World, check_nothing_left, reach, reach_gone, want
 from .hostile import FastClock, Harmful, Impostor, encode, pour, record

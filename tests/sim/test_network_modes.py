@@ -16,10 +16,10 @@ from volant.core.errors import AlreadyExists, HostError, InUse, InvalidInput, No
 from volant.core.network import NetworkSpec
 from volant.core.resource import Wanted
 from volant.core.vm import NETWORK_READY, VM, ExtraDisk, PublishedPort
-from volant.daemon import ControlPlane
 from volant.guest.simulated import SimulatedGuest
 from volant.guest.simulated_agent import make_agent_factory
 from volant.guest.simulated_types import Machinelike
+from volant.plane import ControlPlane
 
 from .crash import crashing
 from .host import World, check_nothing_left, reach, reach_gone, want

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from volant.core.vm import VM
-from volant.daemon import ControlPlane
 from volant.intent.follow import follow_resource
+from volant.plane import ControlPlane
 from volant.store.records import key_of
 
 from .host import World, check_nothing_left, reach, reach_gone, want

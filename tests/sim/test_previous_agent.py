@@ -13,11 +13,11 @@ from volant.core.patch import merge_patch
 from volant.core.resource import Wanted
 from volant.core.snapshot import SnapshotSpec
 from volant.core.vm import RESTART_REQUIRED, VM
-from volant.daemon import ControlPlane
 from volant.guest.simulated import SimulatedGuest
 from volant.guest.simulated_agent import make_agent_factory
 from volant.guest.simulated_types import Machinelike
 from volant.node.door import AttachRequest, ExecRequest, Terminal
+from volant.plane import ControlPlane
 
 from .host import World, check_nothing_left, reach, reach_gone, want
 from .talking import talk

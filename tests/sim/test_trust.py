@@ -19,8 +19,8 @@ from volant.core.errors import Untrusted
 from volant.core.plugin import READY, Plugin
 from volant.core.trust import TRUSTED, SignedManifest
 from volant.core.vm import VM
-from volant.daemon import ControlPlane
 from volant.intent.follow import follow_resource
+from volant.plane import ControlPlane
 from volant.reconcile import plugin as plugin_controller
 from volant.reconcile import vm_begin
 from volant.store.records import key_of

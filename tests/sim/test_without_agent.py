@@ -13,9 +13,9 @@ from volant.core.plugin import Plugin
 from volant.core.resource import Wanted
 from volant.core.snapshot import SnapshotSpec
 from volant.core.vm import VM
-from volant.daemon import ControlPlane
 from volant.intent.follow import follow_resource
 from volant.node.door import ExecRequest
+from volant.plane import ControlPlane
 from volant.store.records import key_of
 
 from .host import World, check_nothing_left, reach, reach_gone, want

@@ -30,6 +30,7 @@ EFFECTS: dict[str, Effect] = {
     "restart_policy": "applied",
     "restart_token": "steering",
     "force_stop": "steering",
+    "command": "restart",
     "env": "restart",
     "network": "immutable",
     "isolation": "restart",
@@ -42,6 +43,7 @@ EFFECTS: dict[str, Effect] = {
     "initramfs": "restart",
     "kernel_cmdline": "restart",
     "limits": "applied",
+    "placement": "live",
 }
 
 CONFIGURATION = tuple(field for field, effect in EFFECTS.items() if effect != "steering")

@@ -18,6 +18,9 @@
     │   ├── InUse               409
     │   ├── WrongState          409  not while it is as it is
     │   ├── Exhausted           409  a pool has nothing left to give
+    │   ├── QuotaExceeded       409  a project would have more than it may
+    │   ├── OverBudget          409  too many replicas of a deployment would be down
+    │   ├── FieldConflict       409  somebody else decides a field that is applied
     │   ├── InProgress          409  the request of this Idempotency-Key is not answered yet
     │   └── AnswerLost          409  it was done, and its answer is no longer known
     ├── Compacted               410  the change log no longer reaches back that far
@@ -164,6 +167,27 @@ class WrongState(Conflict):
 class Exhausted(Conflict):
     code = "exhausted"
     title = "Nothing left to give"
+
+
+class QuotaExceeded(Conflict):
+    code = "quota_exceeded"
+    title = "Over the project's quota"
+
+
+class OverBudget(Conflict):
+    code = "over_budget"
+    title = "Over the disruption budget"
+
+
+class FieldConflict(Conflict):
+    """``fields`` are the paths that others decide."""
+
+    code = "field_conflict"
+    title = "Somebody else decides this"
+
+    def __init__(self, message: str, *, fields: tuple[str, ...] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.fields = fields
 
 
 class InProgress(Conflict):

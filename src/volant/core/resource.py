@@ -30,6 +30,8 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     finalizers: tuple[str, ...] = ()
     owner: str | None = None
     """The uid of the resource that this one goes with."""
+    managers: dict[str, tuple[str, ...]] = {}
+    """Who decides which fields: names of those that apply files, each with the paths of what it wrote (``strategy.type``)."""
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=False):
@@ -101,8 +103,9 @@ def from_stored(cls: type[ResourceT], data: dict[str, Any], revision: int) -> Re
 def to_wire(resource: Resource[Any, Any]) -> dict[str, Any]:
     """The flat object: meta and spec side by side, ``status`` apart and last. Unset meta is left out."""
     meta = msgspec.to_builtins(resource.meta)
-    if not meta["finalizers"]:
-        del meta["finalizers"]
+    for plural in ("finalizers", "managers"):
+        if not meta[plural]:
+            del meta[plural]
     for optional in ("deleting_at", "owner"):
         if meta[optional] is None:
             del meta[optional]

@@ -10,6 +10,7 @@ from volant.core.condition import Conditions
 from volant.core.ids import Digest
 from volant.core.limits import Limits
 from volant.core.manifest import NetworkMode, RestartPolicy
+from volant.core.placement import Placement
 from volant.core.resource import Resource, Spec, Status
 
 Phase = Literal[
@@ -96,6 +97,8 @@ class VMSpec(Spec, frozen=True, kw_only=True):
     """Raised by one for every start or restart that somebody asks for by name."""
     force_stop: bool = False
     """Its run ends at once when it is to end, and its guest is not asked. Set by a forced stop or delete, cleared by a start."""
+    command: Annotated[tuple[str, ...], msgspec.Meta(max_length=256)] = ()
+    """The whole argument vector of the workload, instead of the manifest's entrypoint."""
     env: dict[str, str] = {}
     """Added to the workload's environment, over the manifest's."""
     network: str = "default"
@@ -114,6 +117,8 @@ class VMSpec(Spec, frozen=True, kw_only=True):
     kernel_cmdline: str = ""
     """Words added to the kernel's command line, of those that the host allows."""
     limits: Limits | None = None
+    placement: Placement = Placement()
+    """Which nodes it may be placed on."""
 
     @property
     def policy(self) -> RestartPolicy:

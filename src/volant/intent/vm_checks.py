@@ -15,6 +15,8 @@ from volant.core.vm import VM, VMSpec
 ENV_MAX_BYTES = 32 * 1024
 LABELS_MAX_BYTES = 16 * 1024
 
+OWN_LABELS = "volant."
+
 PLUGIN_HINT = "volar plugins list shows those installed"
 
 
@@ -65,11 +67,17 @@ def check_env(env: dict[str, str]) -> None:
             raise InvalidInput(f"{name[:40]!r} cannot be an environment variable", field="env")
 
 
-def check_labels(labels: dict[str, str]) -> None:
+def check_labels(labels: dict[str, str], *, own: bool = False) -> None:
+    """``own``: they may be Volant's."""
     if sum(len(name) + len(value) for name, value in labels.items()) > LABELS_MAX_BYTES:
         raise InvalidInput(f"the labels are larger than {LABELS_MAX_BYTES} bytes", field="labels")
     if any(not name for name in labels):
         raise InvalidInput("a label needs a name", field="labels")
+    reserved = None if own else next((name for name in labels if name.startswith(OWN_LABELS)), None)
+    if reserved is not None:
+        raise InvalidInput(
+            f"labels that begin with {OWN_LABELS} are Volant's own", field="labels", hint=f"rename {reserved[:80]}"
+        )
 
 
 async def check_boot_files(spec: VMSpec, files: BootFiles | None, policy: Policy) -> None:

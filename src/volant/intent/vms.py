@@ -76,9 +76,16 @@ class VMIntent:
         self._cmdline_allow = cmdline_allow
 
     async def create(
-        self, wanted: Wanted[VMSpec], *, project: str = "default", author: Author = NOBODY, dry_run: bool = False
+        self,
+        wanted: Wanted[VMSpec],
+        *,
+        project: str = "default",
+        author: Author = NOBODY,
+        dry_run: bool = False,
+        owner: str | None = None,
     ) -> VM:
-        """Write a VM down, with its addresses and the first version of its configuration, in one transaction.
+        """Write a VM down, with its addresses and the first version of its configuration, in one transaction. ``owner`` is the
+        uid of what it goes with: a controller's VM, whose labels may be Volant's own.
 
         With ``dry_run`` nothing is written: the answer is what would be, as far as can be known.
 
@@ -87,7 +94,7 @@ class VMIntent:
             AlreadyExists: the name is taken. Exhausted: the network has no address left. WrongState: the plugin is disabled.
         """
         check_name(wanted.name)
-        check_labels(wanted.labels)
+        check_labels(wanted.labels, own=owner is not None)
         check_power(wanted.spec)
         asked = wanted.spec
         if asked.snapshot:
@@ -98,7 +105,13 @@ class VMIntent:
         networks = await self.cards.find_networks(spec, project)
         now = format_time(self._clock.now())
         meta = Meta(
-            name=wanted.name, uid=new_uid(), project=project, labels=wanted.labels, created_at=now, finalizers=(FINALIZER,)
+            name=wanted.name,
+            uid=new_uid(),
+            project=project,
+            labels=wanted.labels,
+            created_at=now,
+            finalizers=(FINALIZER,),
+            owner=owner,
         )
         for _ in range(CLAIM_ATTEMPTS):
             parked = await find_parked(self._store, plugin, spec)

@@ -40,7 +40,7 @@ def build_document(
         workloads=(
             document.Workload(
                 name="main",
-                argv=workload.entrypoint,
+                argv=vm.spec.command or workload.entrypoint,
                 env={**workload.env, **vm.spec.env},
                 user=workload.user,
                 workdir=workload.workdir,

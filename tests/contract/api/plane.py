@@ -16,7 +16,7 @@ from volant.api.app import build_app
 from volant.api.listen import bind_loopback, bind_socket, format_address
 from volant.api.server import serve
 from volant.auth.token import TokenFile
-from volant.daemon import ControlPlane
+from volant.plane import ControlPlane
 
 T = TypeVar("T")
 PATIENCE_S = 60.0

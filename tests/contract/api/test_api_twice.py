@@ -17,8 +17,8 @@ from volant.api.server import serve
 from volant.client.aio.connection import Answer, Connection
 from volant.core.errors import AnswerLost, InProgress, InvalidInput, KeyReused, Malformed
 from volant.core.ids import Uid
-from volant.daemon import ControlPlane
 from volant.intent.kept_answers import KIND, Attempt
+from volant.plane import ControlPlane
 
 VMS = "/api/v1/vms"
 WEB = {"name": "web", "plugin": "nginx"}

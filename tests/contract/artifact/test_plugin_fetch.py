@@ -51,8 +51,8 @@ from volant.core.errors import (
 )
 from volant.core.ids import Digest
 from volant.core.plugin_source import SOURCE_LABEL, FetchProgress
-from volant.daemon import ControlPlane
 from volant.host import open_hands
+from volant.plane import ControlPlane
 from volant.store.sqlite import open_store
 
 START_TIMEOUT_S = 20.0

@@ -18,7 +18,6 @@ from volant.core.condition import find_condition, is_true
 from volant.core.ids import Uid
 from volant.core.patch import merge_patch
 from volant.core.vm import RESTART_REQUIRED
-from volant.daemon import ControlPlane
 from volant.guest.simulated_agent import SimulatedAgent, make_agent_factory
 from volant.host import Hands, prepare_saved
 from volant.hypervisor.choice import DriverChoice
@@ -28,6 +27,7 @@ from volant.hypervisor.driver import Instance
 from volant.hypervisor.machine import Files, Machine, Unit
 from volant.hypervisor.socket import bind_socket
 from volant.net.simulated import SimulatedFabric
+from volant.plane import ControlPlane
 from volant.store.sqlite import open_store
 from volant.volume.saved import SavedStore
 from volant.volume.simulated import SimulatedDisks
