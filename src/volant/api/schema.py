@@ -25,7 +25,7 @@ from volant.node.door import Attached, AttachRequest, Check, ExecRequest, ExecRe
 
 RESOURCES: tuple[type[Resource[Any, Any]], ...] = (VM, Plugin, Snapshot, Network, Event)
 REF = "#/components/schemas/{name}"
-_OMITTED_WHEN_UNSET = frozenset({"finalizers", "deleting_at", "owner"})
+_OMITTED_WHEN_UNSET = frozenset({"finalizers", "deleting_at", "owner", "managers"})
 
 
 WANTED: dict[type[Resource[Any, Any]], dict[str, Any]] = {

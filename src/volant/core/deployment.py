@@ -178,6 +178,14 @@ class DeploymentRevision(Resource[DeploymentRevisionSpec, DeploymentRevisionStat
     status_type: ClassVar[type[Status]] = DeploymentRevisionStatus
 
 
+def wanted_replicas(deployment: Deployment) -> int:
+    """How many replicas there should be now. 0 with ``autoscale``: one may stay, asleep."""
+    autoscale, said = deployment.spec.autoscale, deployment.status.autoscale.replicas
+    if autoscale is None:
+        return deployment.spec.replicas
+    return min(max(deployment.spec.replicas if said is None else said, autoscale.min), autoscale.max)
+
+
 def replica_name(deployment: str, index: int) -> str:
     """``web-0``: the names of replicas stay, whatever becomes of the VMs that have them."""
     return f"{deployment}-{index}"
