@@ -148,7 +148,7 @@ def _build_simulated(clock: Clock, fabric: SimulatedFabric) -> Driver:
 
     def make_guest(machine: Machinelike) -> SimulatedGuest:
         guest = SimulatedGuest(clock)
-        guest.ask_network = fabric.find_lease
+        guest.network.ask = fabric.find_lease
         return guest
 
     return SimulatedDriver(SimulatedHost(clock, agent_factory=make_agent_factory(clock, make_guest)))

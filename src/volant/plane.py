@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import platform
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from volant.config import Config
 from volant.core.clock import Clock
 from volant.core.hardware import read_architecture, read_cpu_features
 from volant.core.ids import Uid
+from volant.core.leader import LEADER
 from volant.core.network import Network, NetworkSpec
 from volant.core.node import NodeStatus
 from volant.core.plugin import Plugin
@@ -27,30 +29,44 @@ from volant.core.resource import from_stored
 from volant.core.vm import VM
 from volant.host import Hands, check_hands, check_kernels, check_trust
 from volant.intent import (
+    ApplyIntent,
     ConfigurationIntent,
+    CronJobIntent,
+    DeploymentIntent,
+    DrainIntent,
     EventIntent,
     Intents,
+    JobIntent,
     NetworkIntent,
+    NodeIntent,
     PluginIntent,
     PoolIntent,
+    QuotaIntent,
     SnapshotIntent,
     SystemIntent,
     VMIntent,
 )
+from volant.intent.apply_kinds import appliers_of
 from volant.intent.bootstrap import ensure_default_network, note_plugin_versions, register_node
+from volant.intent.cards import CardChooser
 from volant.intent.kept_answers import KeptAnswers, MarkingStore
+from volant.intent.ownership import OwningStore
+from volant.intent.queues import QueueIntent
 from volant.leader import LeaderPlane
 from volant.node.boot_files import BootFileReader
 from volant.node.door import Check
 from volant.node.host import count_cores, count_memory_mib, read_boot_id, read_nameservers
 from volant.node.local import LocalNode
 from volant.reconcile.admission import Admission
+from volant.reconcile.balance.keeper import BalanceKeeper
 from volant.reconcile.engine import Engine
 from volant.reconcile.exit import stop_all
 from volant.reconcile.idle import IdleWatch
+from volant.reconcile.leadership import Leadership
 from volant.reconcile.network import NetworkController, NetworkKeeper, changes_forwards, leaves_rules
 from volant.reconcile.owner import BY_OWNER, index_owner
-from volant.reconcile.plugin import BY_PLUGIN, PluginController, index_plugin
+from volant.reconcile.placement.beat import NodeBeat
+from volant.reconcile.plugin import BY_PLUGIN, BY_VERSION, PluginController, index_plugin, index_version
 from volant.reconcile.pool import PoolController
 from volant.reconcile.ports import PortKeeper
 from volant.reconcile.snapshot import SnapshotController
@@ -65,12 +81,19 @@ from volant.reconcile.vm_sleep import Sleeper
 from volant.reconcile.vm_start import VMStarter
 from volant.store.cache import Cache
 from volant.store.contract import Change, Key, Store, Stored
+from volant.store.fenced import FencedStore
 
 log = structlog.get_logger()
 
 RECOUNT_S = 0.5
+LEFTOVER_S = 5.0
+"""Rules for a tap that is gone let nobody speak; they may wait for others to go with, since rules are computed from all VMs."""
+
 STARTING_A_CORE = 2
 MIN_STARTING = 4
+
+SIMULATED_CORES, SIMULATED_MEMORY_MB = 8192, 16 * 1024 * 1024
+"""Of a host whose VMs cost nothing: room for tens of thousands of them."""
 
 CACHED_KINDS = (
     "VM",
@@ -99,6 +122,7 @@ class ControlPlane:
         self.cache = Cache(store, CACHED_KINDS, clock)
         self.cache.add_index("uid", lambda stored: [stored.data["meta"]["uid"]])
         self.cache.add_index(BY_PLUGIN, index_plugin)
+        self.cache.add_index(BY_VERSION, index_version)
         self.cache.add_index(BY_OWNER, index_owner)
         self._allowance = read_allowance(config.plugin_download_allow)
         trust = Trust(config.trust_policy, Path(config.trust_keys))
@@ -113,6 +137,7 @@ class ControlPlane:
         )
         self.ports = PortKeeper(store, self.cache, clock, hands.fabric, self._look_at_networks, self.node.open_port)
         self.idle = IdleWatch(store, self.cache, clock, hands.fabric, self.ports.last_active)
+        self.balance = BalanceKeeper(store, self.cache, clock, hands.fabric, self.node.open_port, on_drained=self._look_at)
         keeper = NetworkKeeper(self.cache, hands.fabric, self.ports.has_port)
         self.templates = TemplateKeeper(hands.templates, hands.driver, clock, self._look_at_waiting)
         self.starter = VMStarter(
@@ -145,6 +170,7 @@ class ControlPlane:
                 StartGate(clock, max(MIN_STARTING, STARTING_A_CORE * count_cores()), self._look_at),
                 self.live,
                 node_name=config.node_name,
+                hold_end=self.balance.hold_end,
             ),
             self.cache,
             clock,
@@ -177,17 +203,12 @@ class ControlPlane:
             tend_templates=lambda: self.desk.tend(config.template_disk_mb * 1024 * 1024),
             spare=lambda: self.builder.active,
         )
-        marking = MarkingStore(store)
-        vm_intent = VMIntent(
-            marking,
-            clock,
-            cache=self.cache,
-            files=BootFileReader(hands.artifacts),
-            policy=config.trust_policy,
-            cmdline_allow=tuple(config.kernel_cmdline_allow.split()),
-        )
+        marking = OwningStore(MarkingStore(store))
+        vm_intent = self._intend_vms(marking)
         fetch = PluginFetch(hands.artifacts, self._load_registries)
         plugin_intent = PluginIntent(marking, clock, self.node.artifact_size, trust, fetch, self.cache, fetch)
+        job_intent = JobIntent(marking, clock, vm_intent, cache=self.cache)
+        node_intent = NodeIntent(marking, clock, self.cache, lambda node: self.leader.placing.account.room(node))
         self.intents = Intents(
             vms=vm_intent,
             plugins=plugin_intent,
@@ -196,18 +217,32 @@ class ControlPlane:
             snapshots=SnapshotIntent(marking, clock, vm_intent),
             pools=PoolIntent(marking),
             networks=NetworkIntent(marking, clock),
+            nodes=node_intent,
+            drains=DrainIntent(marking, clock, node_intent, vm_intent, self.cache),
+            quotas=QuotaIntent(marking, clock, self.cache),
+            jobs=job_intent,
+            cron_jobs=CronJobIntent(marking, clock, job_intent, cache=self.cache),
+            deployments=DeploymentIntent(marking, clock, vm_intent, cache=self.cache),
             configuration=ConfigurationIntent(clock, vm_intent),
             kept_answers=KeptAnswers(store, clock),
+            queues=QueueIntent(store, lambda: (*self.engines, *self.leader.engines), lambda: self.leadership.held),
         )
-        self.leader = LeaderPlane(config, store, clock, self.cache, vms=vm_intent, door=self.node)
+        self.intents = dataclasses.replace(self.intents, apply=ApplyIntent(marking, appliers_of(marking, self.intents)))
+        self.leadership = Leadership(store, clock, config.node_name, self._lead)
+        # What the leader's controllers write needs its lease, the VMs that they make too.
+        fenced = FencedStore(store, LEADER, config.node_name, lambda: self.leadership.held)
+        leader_vms = self._intend_vms(fenced, vm_intent.cards)
+        self.beat = NodeBeat(store, clock, config.node_name)
+        self.leader = LeaderPlane(config, fenced, clock, self.cache, vms=leader_vms, door=self.node, balance=self.balance)
         self.cache.subscribe(self._on_change)
 
     async def register(self) -> None:
         """Write down this node and its network, before anything is asked of them."""
+        simulated = self.hands.driver.name == "simulated"
         status = NodeStatus(
             boot_id=read_boot_id(),
-            cpu_cores=count_cores(),
-            memory_mb=count_memory_mib(),
+            cpu_cores=SIMULATED_CORES if simulated else count_cores(),
+            memory_mb=SIMULATED_MEMORY_MB if simulated else count_memory_mib(),
             architecture=read_architecture(platform.machine()),
             cpu_features=read_cpu_features(),
             hypervisor=f"{self.hands.driver.name} {self.hands.driver.version}".strip(),
@@ -228,8 +263,8 @@ class ControlPlane:
                 await self.node.wait_running()
                 async with asyncio.TaskGroup() as above:
                     controllers = [above.create_task(engine.run()) for engine in self.engines]
-                    keepers = (self.sweeper.run(), self.ports.run(), self.idle.run(), self.leader.run())
-                    controllers += [above.create_task(task) for task in keepers]
+                    keepers = (self.sweeper.run(), self.ports.run(), self.balance.run(), self.idle.run(), self.leadership.run())
+                    controllers += [above.create_task(task) for task in (*keepers, self.beat.run())]
                     try:
                         yield above
                     finally:
@@ -245,15 +280,29 @@ class ControlPlane:
     def engines(self) -> tuple[Engine, ...]:
         return (self.networks, self.plugins, self.vms, self.snapshots, self.pools)
 
+    def _intend_vms(self, through: Store, cards: CardChooser | None = None) -> VMIntent:
+        return VMIntent(
+            through,
+            self.clock,
+            cache=self.cache,
+            files=BootFileReader(self.hands.artifacts),
+            policy=self.config.trust_policy,
+            cmdline_allow=tuple(self.config.kernel_cmdline_allow.split()),
+            cards=cards,
+        )
+
+    async def _lead(self) -> None:
+        await self.leader.run()
+
     def _look_at_waiting(self) -> None:
         """A template is there, or will not be."""
         for stored in self.cache.list(VM.kind):
             if stored.data["status"]["started_at"] is None:
                 self.vms.look(stored.key)
 
-    def _look_at_networks(self) -> None:
+    def _look_at_networks(self, after_s: float = RECOUNT_S) -> None:
         for stored in self.cache.list(Network.kind):
-            self.networks.look(stored.key, after_s=RECOUNT_S)
+            self.networks.look(stored.key, after_s=after_s)
 
     def _look_at(self, uid: Uid) -> None:
         for stored in self.cache.by_index("uid", uid):
@@ -261,8 +310,10 @@ class ControlPlane:
                 self.vms.look(stored.key)
 
     def _on_change(self, change: Change, old: Stored | None) -> None:
-        if leaves_rules(change) or changes_forwards(change, old):
+        if changes_forwards(change, old):
             self._look_at_networks()
+        elif leaves_rules(change):
+            self._look_at_networks(LEFTOVER_S)
         if change.key.kind == VM.kind and "parked" in (change.data["spec"]["power"], old and old.data["spec"]["power"]):
             for name in plugin_names(change.data):
                 self.pools.look(Key(Plugin.kind, change.key.project, name))

@@ -13,7 +13,8 @@ from volant.core.clock import HostClock
 from volant.guest.document import digest_document
 from volant.guest.frame import Flag, FrameDecoder, FrameType, encode_data, encode_window_update
 from volant.guest.preamble import NONCE_BYTES, PREAMBLE_BYTES, encode_answer
-from volant.guest.simulated import CAPABILITIES, SimulatedGuest
+from volant.guest.simulated import SimulatedGuest
+from volant.guest.simulated_types import CAPABILITIES
 
 HASTE = 8.0
 

@@ -46,7 +46,7 @@ async def wait_told(world: World, vm: VM, addresses: list[str]) -> None:
     """Return once the guest was told of cards with these addresses, and of no other."""
     guest = world.host.running[vm.uid].serve_agent.guest  # type: ignore[union-attr]  # it has one: the factory is the suite's
     async with asyncio.timeout(20):
-        while [card.address for card in guest._interfaces] != addresses:
+        while [card.address for card in guest.network.interfaces] != addresses:
             await guest.wait_changed(guest.version)
 
 

@@ -41,7 +41,7 @@ def make_world(root: Path) -> World:
 
     def make_guest(machine: Machinelike) -> SimulatedGuest:
         guest = SimulatedGuest(made.clock)
-        guest.ask_network = made.fabric.find_lease
+        guest.network.ask = made.fabric.find_lease
         return guest
 
     made.host.agent_factory = make_agent_factory(made.clock, make_guest)

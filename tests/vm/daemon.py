@@ -130,7 +130,7 @@ class Daemon:
             self.start()
         for pool in self.json("pools", "list")["items"]:
             self.volar("pools", "set", pool["plugin"], "0")
-        for kind in ("vms", "snapshots"):
+        for kind in ("cron", "jobs", "deployments", "vms", "snapshots"):
             names = [one["name"] for one in self.json(kind, "list")["items"]]
             if names:
                 self.volar(kind, "delete", *names, timeout_s=300)

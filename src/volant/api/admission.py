@@ -7,10 +7,13 @@ from typing import Any
 
 from litestar import Request, Response
 
+from volant.api.headers import MANAGER
 from volant.api.idempotency import admit_once
 from volant.api.operation import JSON, Operation, operation_of
 from volant.api.problem import MEDIA_TYPE as PROBLEM
 from volant.core.errors import NotAcceptable
+from volant.core.ownership import check_manager
+from volant.intent.ownership import begin_editing
 
 OPERATION = "volant_operation"
 """The key of the Operation in an ASGI scope's ``state``."""
@@ -20,12 +23,15 @@ async def admit_request(request: Request[Any, Any, Any]) -> Response[bytes] | No
     """A hook of every route, after its guards. None when its own code is to answer.
 
     Raises:
-        NotAcceptable: it answers with JSON, and the client takes none. What admit_once raises.
+        NotAcceptable: it answers with JSON, and the client takes none. InvalidInput: whose change it is cannot be. What
+            admit_once raises.
     """
     operation = operation_of(request.route_handler)
     if operation is None:
         return None
     request.scope["state"][OPERATION] = operation
+    if (manager := request.headers.get(MANAGER.name)) is not None:
+        begin_editing(check_manager(manager, MANAGER.name))
     _check_accept(operation, request.headers.get("accept", ""))
     return await admit_once(request, operation)
 

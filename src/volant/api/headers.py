@@ -31,6 +31,11 @@ REASON = Header(
     "Why: kept with the version of the configuration that the change makes.",
     {"type": "string", "maxLength": 500, "pattern": r"^[!-~]([ -~]*[!-~])?$"},
 )
+MANAGER = Header(
+    "Volant-Manager",
+    "Who decides from now on what this changes; api unless said. See apply_document.",
+    {"type": "string", "pattern": "^[A-Za-z0-9_./@-]{1,63}$"},
+)
 LAST_EVENT_ID = Header(
     "Last-Event-ID",
     "Of a stream: go on after the event of this id, or after the moment that a list's Volant-Revision names.",

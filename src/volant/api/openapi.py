@@ -8,7 +8,7 @@ from typing import Any
 
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 
-from volant.api.headers import ANSWER_HEADERS, IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, Header
+from volant.api.headers import ANSWER_HEADERS, IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, MANAGER, Header
 from volant.api.operation import JSON, Body, Operation, operation_of
 from volant.api.problem import MEDIA_TYPE, Problem
 from volant.api.schema import build_components, reference
@@ -36,6 +36,7 @@ NAME_PATTERN = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 
 _PARAMETER = re.compile(r"\{(\w+):(?:str|path)\}")
 _PARAMETER_SCHEMAS = {
+    "kind": {"type": "string", "pattern": "^[A-Za-z]+$", "maxLength": 63},
     "name": {"type": "string", "pattern": NAME_PATTERN, "maxLength": 63, "examples": ["web"]},
     "port": {"type": "string", "pattern": "^[1-9][0-9]{0,4}$"},
     "digest": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"},
@@ -116,6 +117,8 @@ def _headers_of(operation: Operation, method: str) -> list[Header]:
         found.append(IF_NONE_MATCH)
     if method == "POST" and operation.takes_key:
         found.append(IDEMPOTENCY_KEY)
+    if operation.if_match and method in ("PUT", "PATCH"):
+        found.append(MANAGER)
     return [*found, *operation.headers]
 
 

@@ -36,9 +36,9 @@ _ENABLED = {
 }
 _USERS = {
     "type": "object",
-    "description": "The names of what was made from it; the clones of its pool go by themselves.",
-    "properties": {"vms": _NAMES, "snapshots": _NAMES},
-    "required": ["vms", "snapshots"],
+    "description": "The names of what needs it; the clones of its pool go by themselves.",
+    "properties": {"vms": _NAMES, "snapshots": _NAMES, "deployments": _NAMES, "jobs": _NAMES, "cron_jobs": _NAMES},
+    "required": ["vms", "snapshots", "deployments", "jobs", "cron_jobs"],
     "additionalProperties": False,
 }
 
@@ -70,10 +70,11 @@ SET_ENABLED = Operation(
 )
 USERS = Operation(
     "get_plugin_users",
-    "Read what was made from a plugin",
+    "Read what needs a plugin",
     {200: (Body(_USERS),)},
     problems=(NotFound, InvalidInput),
-    description="From one version (`nginx@1.2.0`), or from any (`nginx`): what a forced removal would delete.",
+    description="One version (`nginx@1.2.0`), or any (`nginx`): what a forced removal would delete. VMs that go with a "
+    "deployment or a job of the list are not in it.",
 )
 
 _FILE = {

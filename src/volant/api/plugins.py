@@ -57,8 +57,9 @@ REMOVE = Operation(
     {202: (_ONE,), 204: (Body(description="It is gone."),)},
     query=(*wait_for("deleted"), WITH_USERS),
     problems=(NotFound, InvalidInput, InUse, TimedOut),
-    description="One version (`nginx@1.2.0`), or all (`nginx`). Refused while VMs or snapshots need one of them, unless with "
-    "force, which deletes those first. The default cannot go alone while there are other versions.",
+    description="One version (`nginx@1.2.0`), or all (`nginx`). Refused while VMs, snapshots, deployments, jobs or "
+    "schedules need one of them, unless with force, which deletes those first. The default cannot go alone while there are "
+    "other versions.",
 )
 
 

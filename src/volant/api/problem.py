@@ -11,6 +11,7 @@ from litestar.exceptions import HTTPException
 
 from volant.api.request_id import request_id_of
 from volant.core.errors import (
+    FieldConflict,
     Forbidden,
     InProgress,
     InvalidInput,
@@ -29,6 +30,11 @@ MEDIA_TYPE = "application/problem+json"
 log = structlog.get_logger("volant.api")
 
 
+class DecidedField(msgspec.Struct, frozen=True, kw_only=True):
+    path: str
+    manager: str
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``code`` is the stable name of the error, ``hint`` what to do next, ``field`` the value it is about."""
 
@@ -39,6 +45,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: str
     hint: str = ""
     field: str = ""
+    fields: tuple[DecidedField, ...] = ()
+    """Of ``field_conflict``: what others decide, and who."""
     id: str = ""
     """Of an unexpected error: what to look for in volantd's log."""
     request_id: str = ""
@@ -54,7 +62,12 @@ def describe_error(error: VolantError) -> Problem:
         code=error.code,
         hint=error.hint or "",
         field=(error.field or "") if isinstance(error, InvalidInput) else "",
+        fields=_describe_fields(error.fields) if isinstance(error, FieldConflict) else (),
     )
+
+
+def _describe_fields(fields: tuple[tuple[str, str], ...]) -> tuple[DecidedField, ...]:
+    return tuple(DecidedField(path=path, manager=manager) for path, manager in fields)
 
 
 def describe_unexpected(error: Exception, where: str) -> Problem:

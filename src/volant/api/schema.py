@@ -7,29 +7,37 @@ from typing import Annotated, Any
 import msgspec
 
 from volant.api.config_records import RECORDS as CONFIG_RECORDS
+from volant.api.deployment_records import RECORDS as DEPLOYMENT_RECORDS
 from volant.api.guest_operations import GuestOperations, NamedActions
 from volant.api.inspect_records import RECORDS as INSPECT_RECORDS
 from volant.api.operation import Body
 from volant.api.problem import Problem
+from volant.core.deployment import Deployment
 from volant.core.event import Event
+from volant.core.job import CronJob, Job
+from volant.core.leader import LeaderStatus
 from volant.core.manifest import MAX_POOL
 from volant.core.network import Network
+from volant.core.node import Node
 from volant.core.plugin import Plugin
+from volant.core.queue import Queue, QueueDetail
+from volant.core.quota import Quota
 from volant.core.resource import API, Meta, Resource
 from volant.core.snapshot import Snapshot
 from volant.core.template import Template
 from volant.core.vm import MAX_CPU_CORES, MAX_MEMORY_MB, MIN_MEMORY_MB, VM
+from volant.intent.drain import DrainStep
 from volant.intent.pools import Pool
 from volant.intent.snapshots import FORK_MAX
 from volant.node.door import Attached, AttachRequest, Check, ExecRequest, ExecResult, FileStat, FilesWritten, LogLine, VMStats
 
-RESOURCES: tuple[type[Resource[Any, Any]], ...] = (VM, Plugin, Snapshot, Network, Event)
+RESOURCES: tuple[type[Resource[Any, Any]], ...] = (VM, Plugin, Snapshot, Network, Deployment, Event, Node, Quota, Job, CronJob)
 REF = "#/components/schemas/{name}"
 _OMITTED_WHEN_UNSET = frozenset({"finalizers", "deleting_at", "owner", "managers"})
 
 
 WANTED: dict[type[Resource[Any, Any]], dict[str, Any]] = {
-    cls: {"$ref": REF.format(name=f"{cls.kind}Wanted")} for cls in (VM, Snapshot, Network)
+    cls: {"$ref": REF.format(name=f"{cls.kind}Wanted")} for cls in (VM, Snapshot, Network, Deployment, Node, Quota, Job, CronJob)
 }
 """What may be sent of a resource."""
 
@@ -37,6 +45,15 @@ _NARROWED: dict[type[Resource[Any, Any]], dict[str, Any]] = {
     VM: {"power": {"enum": ["running", "stopped"], "default": "running"}},
     Snapshot: {"transient": {"const": False, "default": False}},
     Network: {},
+    Node: {},
+    Quota: {},
+    Job: {"name": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", "maxLength": 59}},
+    CronJob: {"name": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", "maxLength": 44}},
+    Deployment: {
+        "name": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", "maxLength": 57},
+        "target": {"description": "Passed over."},
+        "promoted": {"description": "Passed over."},
+    },
 }
 """Where less may be sent than may be read."""
 
@@ -147,6 +164,7 @@ _RECORDS = (
     Meta, Problem, LogLine, Check, ExecRequest, ExecResult, StoredArtifact, Health, Drained, Token,
     AttachRequest, Attached, FileStat, FilesWritten,
     SnapshotNamed, ForkWanted, Template, TemplateWanted, Pool, PoolWanted, NamedStats, AllStats, GuestOperations, NamedActions,
+    Queue, QueueDetail, LeaderStatus,
 )  # fmt: skip
 
 
@@ -154,11 +172,12 @@ def build_components() -> dict[str, Any]:
     """``components.schemas``: every record with ``additionalProperties`` as the decoder behaves."""
     specs = [cls.spec_type for cls in RESOURCES]
     statuses = [cls.status_type for cls in RESOURCES]
-    records = [*_RECORDS, *CONFIG_RECORDS, *INSPECT_RECORDS]
+    records = [DrainStep, *_RECORDS, *CONFIG_RECORDS, *INSPECT_RECORDS, *DEPLOYMENT_RECORDS]
     _, schemas = msgspec.json.schema_components([*records, *specs, *statuses], ref_template=REF)
     meta = schemas.pop("Meta")
     for cls in RESOURCES:
-        spec = schemas.pop(cls.spec_type.__name__)
+        # What a VM or a job may be is part of other specs, too.
+        spec = schemas[cls.spec_type.__name__] if cls in (VM, Job) else schemas.pop(cls.spec_type.__name__)
         schemas[cls.kind] = _flatten(cls, meta, spec)
         if cls in WANTED:
             schemas[f"{cls.kind}Wanted"] = _flatten_wanted(cls, meta, spec)

@@ -15,7 +15,7 @@ from volant.api.author import author_of
 from volant.api.headers import LAST_EVENT_ID, REASON
 from volant.api.operation import Body, Operation, read_if_match, read_json, read_query
 from volant.api.paging import CURSOR, ORDER, PAGE_LIMIT, SEARCH, SELECTOR, answer_page, only_with, page_of, read_ask, sort_by
-from volant.api.parameters import DRY_RUN, FOLLOW_LIST, FORCE, UID, WAIT_DEFAULT_S, wait_for
+from volant.api.parameters import DISRUPT, DRY_RUN, FOLLOW_LIST, FORCE, UID, WAIT_DEFAULT_S, wait_for
 from volant.api.schema import WANTED, one_of_events
 from volant.api.stopping import unless_stopping
 from volant.api.streamed import Streamed, peek
@@ -27,6 +27,7 @@ from volant.core.errors import (
     InvalidInput,
     Malformed,
     NotFound,
+    OverBudget,
     StaleRevision,
     TimedOut,
     WrongState,
@@ -83,8 +84,8 @@ DELETE = Operation(
     "delete_vm",
     "Delete a VM",
     {202: (_ONE,), 204: (Body(description="It is gone."),)},
-    query=(*wait_for("deleted"), UID, FORCE),
-    problems=(NotFound, TimedOut),
+    query=(*wait_for("deleted"), UID, FORCE, DISRUPT),
+    problems=(NotFound, OverBudget, TimedOut),
     if_match=True,
 )
 START = Operation(
@@ -94,24 +95,24 @@ STOP = Operation(
     "stop_vm",
     "Stop a VM",
     {200: (_ONE,)},
-    query=(*wait_for("stopped"), FORCE),
-    problems=(NotFound, WrongState, TimedOut),
+    query=(*wait_for("stopped"), FORCE, DISRUPT),
+    problems=(NotFound, WrongState, OverBudget, TimedOut),
     if_match=True,
 )
 RESTART = Operation(
     "restart_vm",
     "Stop a VM in an orderly way and start it again",
     {200: (_ONE,)},
-    query=wait_for("ready"),
-    problems=(NotFound, WrongState, TimedOut),
+    query=(*wait_for("ready"), DISRUPT),
+    problems=(NotFound, WrongState, OverBudget, TimedOut),
     if_match=True,
 )
 SUSPEND = Operation(
     "suspend_vm",
     "Save a VM to disk and free its memory",
     {200: (_ONE,)},
-    query=wait_for("suspended"),
-    problems=(NotFound, WrongState, TimedOut),
+    query=(*wait_for("suspended"), DISRUPT),
+    problems=(NotFound, WrongState, OverBudget, TimedOut),
     if_match=True,
     description="It goes on where it was when it is resumed, or when somebody connects to one of its published ports.",
 )
@@ -171,7 +172,11 @@ async def delete_vm(request: Asked, name: FromPath[str]) -> Response[bytes]:
     expected = read_if_match(request)
     try:
         vm = await intents_of(request.app).vms.delete(
-            name, uid=asked["uid"], expected_generation=expected, force=bool(asked["force"])
+            name,
+            uid=asked["uid"],
+            expected_generation=expected,
+            force=bool(asked["force"]),
+            disrupt=bool(asked["disrupt"]),
         )
     except StaleRevision as error:
         raise as_precondition(error, expected) from error
@@ -241,10 +246,14 @@ async def _change_power(request: Asked, name: str, verb: str) -> Response[bytes]
     asked = read_query(request)
     expected = read_if_match(request)
     vms = intents_of(request.app).vms
-    changes = {"start": vms.start, "restart": vms.restart, "suspend": vms.suspend, "resume": vms.resume}
+    changes = {"start": vms.start, "resume": vms.resume}
+    ends = {"restart": vms.restart, "suspend": vms.suspend}
     try:
         if verb == "stop":
-            vm = await vms.stop(name, expected_generation=expected, force=bool(asked["force"]))
+            force, disrupt = bool(asked["force"]), bool(asked["disrupt"])
+            vm = await vms.stop(name, expected_generation=expected, force=force, disrupt=disrupt)
+        elif verb in ends:
+            vm = await ends[verb](name, expected_generation=expected, disrupt=bool(asked["disrupt"]))
         else:
             vm = await changes[verb](name, expected_generation=expected)
     except StaleRevision as error:

@@ -67,20 +67,26 @@ def read_local_manifest(given: Path, checksum: str = "") -> LocalManifest:
         manifest = msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} is not JSON: {error}") from error
+    manifest, files = prepare_manifest(manifest, path.parent)
+    return LocalManifest(manifest, files, _read_signed(path, content))
+
+
+def prepare_manifest(manifest: Any, beside: Path) -> tuple[dict[str, Any], list[LocalFile]]:
+    """The manifest ready to be sent, and the files of it that lie in ``beside``. Raises as ``read_local_manifest``."""
     # As the first Volant's tools wrote it, too: its bare digests are compared with those of the files.
     manifest = modernise(manifest)
-    _inline_cloud_init(manifest, path.parent)
+    _inline_cloud_init(manifest, beside)
     convert_manifest(manifest)
     files = []
     for role, medium in _find_media(manifest):
-        local = _resolve(str(medium["source" if "source" in medium else "url"]), path.parent)
+        local = _resolve(str(medium["source" if "source" in medium else "url"]), beside)
         if local is None:
             continue
         file = _examine(role, local, str(medium.get("checksum") or ""))
         medium["checksum"] = file.digest
         medium["source" if "source" in medium else "url"] = f"artifact:{file.digest}"
         files.append(file)
-    return LocalManifest(manifest, files, _read_signed(path, content))
+    return manifest, files
 
 
 def _inline_cloud_init(manifest: Any, beside: Path) -> None:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import click
 
 from volant import __version__
+from volant.cli.lazy import Entry, LazyGroup
 from volant.cli.measure import format_size
 from volant.cli.output import print_document
 from volant.cli.session import Session, pass_session
 from volant.core.errors import VolantError
 
 
-@click.group(no_args_is_help=True, epilog="\b\nExamples:\n  volar system summary\n  volar system drain")
+@click.group(
+    cls=LazyGroup,
+    entries={
+        "info": Entry("volant.cli.system_queues:info", "Show volantd's version, and which node leads."),
+        "queues": Entry("volant.cli.system_queues:queues", "Show what waits in volantd's controllers, and why."),
+    },
+    no_args_is_help=True,
+    epilog="\b\nExamples:\n  volar system summary\n  volar system queues\n  volar system drain",
+)
 def system() -> None:
     """Look at volantd as a whole, and drain its host."""
 

@@ -48,12 +48,14 @@ class Idle(click.ParamType[int]):
       volar vms create web --plugin nginx --cpu 2 --memory 512 --env MODE=fast --label tier=web
       volar vms get web --json | jq '.name = "web2"' | volar vms create -f -
       volar vms create batch --plugin job --restart-policy never --no-wait
+      volar vms create box --plugin busybox -- sh -c 'while sleep 60; do date; done'
       volar vms create shop --plugin nginx --publish 8080:80 --auto-suspend 5m
       volar vms create web3 --snapshot before-upgrade
       volar vms create dev --plugin nginx --kernel ./bzImage --kernel-cmdline "loglevel=7 nokaslr" --dry-run
     """
 )
 @click.argument("name", required=False)
+@click.argument("command", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
 @click.option("-p", "--plugin", help="The plugin to make it from.", shell_complete=complete_plugins)
 @click.option("--cpu", "cpu_cores", type=int, metavar="CORES", help="Instead of what the plugin says.")
 @click.option("--memory", "memory_mb", type=int, metavar="MIB", help="Instead of what the plugin says.")
@@ -113,7 +115,7 @@ def create(
     output: str,
     **given: Any,
 ) -> None:
-    """Create a VM named NAME and wait until it is ready, or has failed."""
+    """Create a VM named NAME and wait until it is ready, or has failed. It runs COMMAND, or else what its plugin runs."""
     wanted = read_vm_file(file) if file is not None else {}
     wanted.update({key: value for key, value in given.items() if value is not None and value != ()})
     if add_disk:

@@ -15,7 +15,7 @@ from volant.core.condition import is_true
 from volant.core.duration import parse_duration
 from volant.core.errors import NotFound, TimedOut, Unavailable, VolantError
 from volant.core.vm import BOOTED, VM
-from volant.core.wait import Goal, describe_progress, goal_reached
+from volant.core.wait import Goal, describe_progress, goal_reached, is_withdrawn
 
 LAST_LINES = 10
 CONSOLE_TAIL_BYTES = 8192
@@ -48,7 +48,7 @@ def follow_vm(client: Client, vm: VM, goal: Goal, timeout_s: float, say: Say) ->
             if current is None or current.uid != vm.uid:
                 return None
             last = current
-            if goal_reached(current, goal):
+            if goal_reached(current, goal) or is_withdrawn(vm, current):
                 return current
             say(f"{vm.name}: {describe_progress(current)}")
     except NotFound:

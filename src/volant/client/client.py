@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING
 from volant.client.connection import RECONNECT_S, RETRY_S, Connection
 
 if TYPE_CHECKING:
+    from volant.client.apply import Applications
     from volant.client.artifacts import Artifacts
     from volant.client.configurations import Configurations
+    from volant.client.cron_jobs import CronJobs
+    from volant.client.deployments import Deployments
     from volant.client.events import Events
     from volant.client.inspection import Inspections
+    from volant.client.jobs import Jobs
     from volant.client.networks import Networks
+    from volant.client.nodes import Nodes
     from volant.client.plugin_indexes import PluginIndexes
     from volant.client.plugins import Plugins
     from volant.client.pools import Pools
+    from volant.client.quotas import Quotas
     from volant.client.snapshots import Snapshots
     from volant.client.system import System
     from volant.client.templates import Templates
@@ -108,6 +114,24 @@ class Client:
         return Networks(self.connection)
 
     @cached_property
+    def deployments(self) -> Deployments:
+        from volant.client.deployments import Deployments
+
+        return Deployments(self.connection)
+
+    @cached_property
+    def nodes(self) -> Nodes:
+        from volant.client.nodes import Nodes
+
+        return Nodes(self.connection)
+
+    @cached_property
+    def quotas(self) -> Quotas:
+        from volant.client.quotas import Quotas
+
+        return Quotas(self.connection)
+
+    @cached_property
     def inspections(self) -> Inspections:
         from volant.client.inspection import Inspections
 
@@ -118,3 +142,21 @@ class Client:
         from volant.client.workloads import Workloads
 
         return Workloads(self.connection)
+
+    @cached_property
+    def applications(self) -> Applications:
+        from volant.client.apply import Applications
+
+        return Applications(self.connection)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        from volant.client.jobs import Jobs
+
+        return Jobs(self.connection)
+
+    @cached_property
+    def cron_jobs(self) -> CronJobs:
+        from volant.client.cron_jobs import CronJobs
+
+        return CronJobs(self.connection)

@@ -106,7 +106,8 @@ class Plugins:
         return found
 
     def users(self, name: str) -> dict[str, Sequence[str]]:
-        """``vms`` and ``snapshots`` that were made from one version, or from any where only the plugin is named."""
+        """What needs one version, or any where only the plugin is named: names of ``vms``, ``snapshots``, ``deployments``,
+        ``jobs`` and ``cron_jobs``."""
         found: dict[str, Sequence[str]] = self._connection.get_json(f"{PATH}/{name}/users")
         return found
 
@@ -125,8 +126,8 @@ class Plugins:
         return [read_wire(Plugin, item) for item in answer.json()["items"]]
 
     def remove(self, name: str, *, force: bool = False, wait: bool = False, timeout_s: float = 60.0) -> Plugin | None:
-        """The plugin as it is being removed; None when it was waited for and is gone. With ``force`` the VMs and snapshots that
-        were made from it are deleted first."""
+        """The plugin as it is being removed; None when it was waited for and is gone. With ``force`` what
+        needs it is deleted first."""
         answer = self._connection.request(
             "DELETE",
             f"{PATH}/{name}",

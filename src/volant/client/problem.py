@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from volant.core.errors import CommandFailed, InvalidInput, VolantError, error_classes
+from volant.core.errors import CommandFailed, FieldConflict, InvalidInput, VolantError, error_classes
 
 
 class ApiError(VolantError):
@@ -41,7 +41,14 @@ def read_problem(status: int, problem: Any) -> VolantError:
         return ApiError(message, status=status, code=code or "api_error", hint=hint)
     if issubclass(cls, InvalidInput):
         return cls(message, field=str(problem["field"]) if problem.get("field") else None, hint=hint)
+    if issubclass(cls, FieldConflict):
+        return cls(message, fields=_read_fields(problem.get("fields")), hint=hint)
     return cls(message, hint=hint)
+
+
+def _read_fields(fields: Any) -> tuple[tuple[str, str], ...]:
+    found = [one for one in fields if isinstance(one, dict)] if isinstance(fields, list) else []
+    return tuple((str(one.get("path", "")), str(one.get("manager", ""))) for one in found)
 
 
 _CLASSES = {cls.code: cls for cls in error_classes() if cls not in (CommandFailed, ApiError, VolantError)}

@@ -88,15 +88,34 @@ class VMs:
         timeout_s: float = 60.0,
         generation: int | None = None,
         force: bool = False,
+        disrupt: bool = False,
     ) -> VM:
-        """In an orderly way, or with ``force`` at once."""
-        return self._write("POST", f"{PATH}/{name}/stop", wait, timeout_s, generation, more={"force": force or None})
+        """In an orderly way, or with ``force`` at once. ``disrupt``, here and below: also when the budget of its deployment
+        forbids it, which raises OverBudget else."""
+        more = {"force": force or None, "disrupt": disrupt or None}
+        return self._write("POST", f"{PATH}/{name}/stop", wait, timeout_s, generation, more=more)
 
-    def restart(self, name: str, *, wait: Goal | None = None, timeout_s: float = 60.0, generation: int | None = None) -> VM:
-        return self._write("POST", f"{PATH}/{name}/restart", wait, timeout_s, generation)
+    def restart(
+        self,
+        name: str,
+        *,
+        wait: Goal | None = None,
+        timeout_s: float = 60.0,
+        generation: int | None = None,
+        disrupt: bool = False,
+    ) -> VM:
+        return self._write("POST", f"{PATH}/{name}/restart", wait, timeout_s, generation, more={"disrupt": disrupt or None})
 
-    def suspend(self, name: str, *, wait: Goal | None = None, timeout_s: float = 60.0, generation: int | None = None) -> VM:
-        return self._write("POST", f"{PATH}/{name}/suspend", wait, timeout_s, generation)
+    def suspend(
+        self,
+        name: str,
+        *,
+        wait: Goal | None = None,
+        timeout_s: float = 60.0,
+        generation: int | None = None,
+        disrupt: bool = False,
+    ) -> VM:
+        return self._write("POST", f"{PATH}/{name}/suspend", wait, timeout_s, generation, more={"disrupt": disrupt or None})
 
     def resume(self, name: str, *, wait: Goal | None = None, timeout_s: float = 60.0, generation: int | None = None) -> VM:
         return self._write("POST", f"{PATH}/{name}/resume", wait, timeout_s, generation)
@@ -118,13 +137,24 @@ class VMs:
         return found
 
     def delete(
-        self, name: str, *, wait: bool = False, timeout_s: float = 60.0, generation: int | None = None, force: bool = False
+        self,
+        name: str,
+        *,
+        wait: bool = False,
+        timeout_s: float = 60.0,
+        generation: int | None = None,
+        force: bool = False,
+        disrupt: bool = False,
     ) -> VM | None:
         """The VM as it is being deleted; None when it was waited for and is gone."""
         answer = self._connection.request(
             "DELETE",
             f"{PATH}/{name}",
-            query={**wait_query("deleted" if wait else None, timeout_s), "force": force or None},
+            query={
+                **wait_query("deleted" if wait else None, timeout_s),
+                "force": force or None,
+                "disrupt": disrupt or None,
+            },
             headers=if_match(generation),
             timeout_s=ANSWER_S + (timeout_s if wait else 0),
         )

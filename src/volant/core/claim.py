@@ -14,7 +14,7 @@ from volant.core.resource import Meta, Resource, Spec, Status
 
 class ClaimSpec(Spec, frozen=True, kw_only=True):
     thing: str
-    """What is claimed: ``ip``, ``mac`` or ``slot``."""
+    """What is claimed: ``ip``, ``mac``, ``port``, ``slot`` or ``device``."""
     owner_kind: str
     owner_name: str
     owner_uid: Uid
@@ -55,3 +55,8 @@ def slot_claim_name(node: str, slot: int) -> str:
 def port_claim_name(network: str, protocol: str, host_port: int) -> str:
     """A published port is one of the host's addresses on which a network's guests are reached."""
     return f"port.{network}.{protocol}.{host_port}"
+
+
+def device_claim_name(node: str, address: str) -> str:
+    """A device of a node, by its place there, is one VM's."""
+    return f"device.{node}.{address}"

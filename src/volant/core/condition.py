@@ -31,6 +31,12 @@ def is_true(conditions: Conditions, type_: str) -> bool:
     return found is not None and found.status == "True"
 
 
+def is_false(conditions: Conditions, type_: str) -> bool:
+    """True only where it is said; what is unknown or was never looked at is not."""
+    found = find_condition(conditions, type_)
+    return found is not None and found.status == "False"
+
+
 def set_condition(conditions: Conditions, new: Condition, now: str) -> Conditions:
     """``conditions`` with ``new`` in it. The transition time moves only with the status; an unchanged set comes back as is."""
     old = find_condition(conditions, new.type)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from volant.core.manifest import Manifest, read_auto_suspend
+from volant.core.probe import Probes
 from volant.core.snapshot import Snapshot
 from volant.core.vm import VMSpec
 
@@ -23,6 +24,14 @@ def fill_in(spec: VMSpec, manifest: Manifest) -> VMSpec:
         limits=resources.limits if spec.limits is None else spec.limits,
         auto_suspend_s=read_auto_suspend(manifest) if spec.auto_suspend_s is None else spec.auto_suspend_s,
     )
+
+
+def fit_command(manifest: Manifest, spec: VMSpec) -> Manifest:
+    """``manifest`` for a VM that runs a command instead: its probes and hooks are about what does not run then."""
+    if not spec.command:
+        return manifest
+    lifecycle = msgspec.structs.replace(manifest.lifecycle, post_start=None, pre_stop=None)
+    return msgspec.structs.replace(manifest, health_check=None, probes=Probes(), lifecycle=lifecycle)
 
 
 def shape_as(spec: VMSpec, snapshot: Snapshot) -> VMSpec:

@@ -115,6 +115,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     progressed_at: str | None = None
     """When it last made progress, for the deadline."""
     switched_at: str | None = None
+    reached: int = 0
+    """The most replicas of ``revision`` that were available at a time: one more is progress."""
     message: str = ""
 
 
@@ -136,6 +138,8 @@ class DeploymentStatus(Status, frozen=True, kw_only=True):
     disrupted: dict[str, str] = {}
     """Uids of replicas that somebody stops on purpose, and since when: written in the transaction that stops them, so that the
     budget holds whoever comes first. Taken out when they are gone or available again."""
+    replaced: dict[str, int] = {}
+    """By index: how often in a row the replica there was replaced because it failed. Each time it is waited longer."""
     conditions: Conditions = ()
     observed_generation: int = 0
 

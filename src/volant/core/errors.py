@@ -180,12 +180,12 @@ class OverBudget(Conflict):
 
 
 class FieldConflict(Conflict):
-    """``fields`` are the paths that others decide."""
+    """``fields`` are the paths that others decide, each with who does."""
 
     code = "field_conflict"
     title = "Somebody else decides this"
 
-    def __init__(self, message: str, *, fields: tuple[str, ...] = (), hint: str | None = None) -> None:
+    def __init__(self, message: str, *, fields: tuple[tuple[str, str], ...] = (), hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.fields = fields
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from volant.core.node import NodeStatus
+from volant.core.node import NodeDevice, NodeStatus
 from volant.core.part import Part
 
 
@@ -44,7 +45,8 @@ class Lack(NamedTuple):
 def find_lack(wanted: Hardware, node: NodeStatus) -> Lack | None:
     """What of ``wanted`` the node cannot give; None when it can give all of it.
 
-    Only architecture and processor are looked at. Nothing hands out the rest yet, so that no host has it to give.
+    Architecture, processor and devices are looked at, whoever has the devices now. Nothing hands out the rest yet, so that no
+    host has it to give.
     """
     if wanted.architecture and node.architecture and wanted.architecture != node.architecture:
         return Lack("hardware.architecture", f"it is made for {wanted.architecture}, and this host is {node.architecture}")
@@ -56,11 +58,25 @@ def find_lack(wanted: Hardware, node: NodeStatus) -> Lack | None:
         ("nested", wanted.nested),
         ("confidential", wanted.confidential),
         ("tpm", wanted.tpm),
-        ("gpus", wanted.gpus),
+        ("gpus", wanted.gpus and choose_devices(wanted.gpus, node.devices) is None),
     ):
         if is_wanted:
             return Lack(f"hardware.{name}", f"no host of this version gives its VMs {name}")
     return None
+
+
+def choose_devices(gpus: Sequence[Gpu], devices: Sequence[NodeDevice]) -> tuple[NodeDevice, ...] | None:
+    """Devices of ``devices`` that are what ``gpus`` asks for, by address; None when they do not suffice."""
+    left = sorted(devices, key=lambda device: device.address)
+    chosen: list[NodeDevice] = []
+    # Whoever says most exactly what it is to be chooses first.
+    for gpu in sorted(gpus, key=lambda gpu: -len(gpu.device)):
+        fitting = [one for one in left if not gpu.device or f"{one.device}:".startswith(f"{gpu.device}:")][: gpu.count]
+        if len(fitting) < gpu.count:
+            return None
+        chosen += fitting
+        left = [one for one in left if one not in fitting]
+    return tuple(chosen)
 
 
 def read_architecture(machine: str) -> str:

@@ -16,6 +16,12 @@ JOB_LABEL = "volant.job"
 FINALIZER = "volant/runs"
 """Held while it has VMs."""
 
+COMPLETE, FAILED = "Complete", "Failed"
+"""Conditions; one of them becomes True, once."""
+
+MUTABLE = frozenset({"parallelism", "retries", "deadline_s", "keep_s", "suspended"})
+"""Fields that may change. Runs that were made already are not made again."""
+
 
 class JobSpec(Spec, frozen=True, kw_only=True):
     """A run is a VM whose workload ends; with status 0 it counts. Runs are never started again: a failed one is followed by
@@ -58,6 +64,14 @@ class JobStatus(Status, frozen=True, kw_only=True):
     started_at: str | None = None
     ended_at: str | None = None
     retry_at: str | None = None
+    row: int = 0
+    """Failed runs since one succeeded, for the backoff."""
+    completed_indexes: str = ""
+    """Which of the completions are done, as ``0-4,7``."""
+    active_indexes: str = ""
+    """Which had a VM that had not ended when this was written."""
+    attempts: dict[str, int] = {}
+    """Of an index that is not done: so many runs for it failed."""
     runs: tuple[RunRecord, ...] = ()
     """The last ones that ended."""
     conditions: Conditions = ()
@@ -70,6 +84,28 @@ class Job(Resource[JobSpec, JobStatus], frozen=True, kw_only=True):
     spec_type: ClassVar[type[Spec]] = JobSpec
     status_type: ClassVar[type[Status]] = JobStatus
 
+
+def run_name(job: str, index: int, attempt: int) -> str:
+    """``build-0-1``: the VM of the second attempt at the first completion."""
+    return f"{job}-{index}-{attempt}"
+
+
+def read_run_name(job: str, vm: str) -> tuple[int, int] | None:
+    """``(index, attempt)`` of a name that ``run_name`` made; None of another."""
+    index, _, attempt = vm.removeprefix(f"{job}-").partition("-")
+    if not (index.isascii() and index.isdecimal() and attempt.isascii() and attempt.isdecimal()):
+        return None
+    found = int(index), int(attempt)
+    return found if run_name(job, *found) == vm else None
+
+
+def has_finished(job: Job) -> bool:
+    """True when it has ended, well or not; nothing of it runs then."""
+    return job.status.ended_at is not None
+
+
+CRON_FINALIZER = "volant/jobs"
+"""Held while it has jobs."""
 
 CRON_LABEL = "volant.cron"
 """Of a job: the name of the schedule that made it."""
@@ -91,6 +127,10 @@ class CronJobSpec(Spec, frozen=True, kw_only=True):
 
 
 class CronJobStatus(Status, frozen=True, kw_only=True):
+    considered_at: str | None = None
+    """Every moment up to this one was started, or left out; it never goes back."""
+    observed_schedule: str = ""
+    """The schedule, and its timezone, that ``considered_at`` is about."""
     last_scheduled_at: str | None = None
     last_succeeded_at: str | None = None
     next_at: str | None = None

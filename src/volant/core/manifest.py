@@ -7,6 +7,7 @@ was: the whole of a diskless guest. docs/reference/manifest.md describes every f
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -270,7 +271,13 @@ def read_manifest(content: bytes) -> Manifest:
 
 def convert_manifest(data: Any) -> Manifest:
     """``read_manifest`` for what is already parsed."""
-    return read_manifest(msgspec.json.encode(data))
+    return _read_again(msgspec.json.encode(data))
+
+
+@functools.lru_cache(maxsize=256)
+def _read_again(content: bytes) -> Manifest:
+    """A plugin's manifest is read at every step of every VM of it, and says the same each time."""
+    return read_manifest(content)
 
 
 def check_version(version: str, field: str = "version") -> str:

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from volant.core.errors import InvalidInput
 from volant.core.part import Part
+from volant.core.selector import parse_selector
 
 NODE = "node"
 """The topology in which every node is a place of its own; any other is a label of nodes, such as ``zone``."""
@@ -50,3 +52,14 @@ class Placement(Part, frozen=True, kw_only=True):
     tolerations: tuple[Toleration, ...] = ()
     affinity: tuple[Affinity, ...] = ()
     spread: tuple[Spread, ...] = ()
+
+
+def check_placement(placement: Placement) -> None:
+    """Raises InvalidInput for a selector that cannot be read."""
+    parse_selector(placement.nodes, "placement.nodes")
+    for affinity in placement.affinity:
+        if not affinity.vms:
+            raise InvalidInput("an affinity says of which VMs", field="placement.affinity", hint="vms: app=web")
+        parse_selector(affinity.vms, "placement.affinity")
+    for spread in placement.spread:
+        parse_selector(spread.vms, "placement.spread")

@@ -33,6 +33,12 @@ def goal_reached(vm: VM, goal: Goal) -> bool:
     return False
 
 
+def is_withdrawn(asked: VM, current: VM) -> bool:
+    """True when a stop that was asked for with ``asked`` is not wanted any longer: somebody, a deployment perhaps, has asked for
+    the VM to run."""
+    return asked.spec.power == "stopped" and current.spec.power != "stopped" and not current.deleting
+
+
 def describe_progress(vm: VM) -> str:
     """Where it stands, in words: its phase and why, or the first condition that is not true yet."""
     status = vm.status

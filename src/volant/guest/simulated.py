@@ -14,35 +14,22 @@ from typing import Any, Literal
 import msgspec
 
 from volant.core.clock import Clock
-from volant.core.errors import InvalidInput
 from volant.core.log import LogSource
-from volant.guest.document import (
-    Document,
-    ExecHook,
-    ExecProbe,
-    Hooks,
-    HttpHealth,
-    Interface,
-    Probes,
-    Root,
-    Workload,
-    decode_document,
-    digest_document,
-)
+from volant.guest.document import Document, Probes, Root, Workload, decode_document, digest_document
 from volant.guest.preamble import ZERO_SECRET
 from volant.guest.simulated_agenda import SimulatedAgenda
 from volant.guest.simulated_log import SimulatedLog
+from volant.guest.simulated_network import SimulatedNetwork
+from volant.guest.simulated_probe import foresee_health
+from volant.guest.simulated_program import foresee_end
 from volant.guest.simulated_tree import SimulatedFiles
-from volant.guest.simulated_types import Misbehaviour, Refusal, ServePort, Writer
+from volant.guest.simulated_types import CAPABILITIES, Misbehaviour, Refusal, ServePort, Writer, read_document
+from volant.guest.simulated_use import SimulatedUse
 
-CAPABILITIES: tuple[str, ...] = (
-    "exec", "logs", "http_probe", "renew", "freeze", "sync", "clone", "tty", "attach", "connect", "files",
-    "probes", "hooks", "ulimits", "dhcp", "stats2", "mounts",
-)  # fmt: skip
 MAX_STREAMS = 512
 FIRST_PID = 200
 
-Due = Literal["start", "healthy", "unstarted", "dead", "power_off"]
+Due = Literal["start", "healthy", "unstarted", "dead", "ended", "power_off"]
 """What a guest does by itself when its time has come."""
 
 
@@ -78,8 +65,8 @@ class SimulatedGuest:
         self.max_streams = MAX_STREAMS
         self.ports: dict[int, ServePort] = {}
         """What answers a connection to a port in the guest."""
-        self.ask_network: Callable[[str], str] = lambda mac: ""
-        """What a DHCP server gives the card with this address at once, with its prefix length; empty when none answers."""
+        self.network = SimulatedNetwork()
+        self.use = SimulatedUse(clock)
         self.files = SimulatedFiles()
         """What its root holds."""
         self.writer: Writer | None = None
@@ -105,8 +92,6 @@ class SimulatedGuest:
         self._timeline: dict[str, int] = {"init_ms": 0, "channel_ms": round(boot_s * 1000)}
         self._workload_notice: dict[str, Any] | None = None
         self._health_notice: dict[str, Any] | None = None
-        self._network_notice: dict[str, Any] | None = None
-        self._interfaces: tuple[Interface, ...] = ()
         self._restarts = 0
         self._row = 0
         self._pid = FIRST_PID
@@ -134,6 +119,11 @@ class SimulatedGuest:
         notice = self._workload_notice or {}
         is_over = notice.get("state") in ("exited", "failed") or self.powered_off
         return dict(notice.get("exit") or {"code": 0}) if is_over else None
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time that it has used."""
+        return self.use.cpu_s
 
     @property
     def uptime_ms(self) -> int:
@@ -166,7 +156,7 @@ class SimulatedGuest:
 
     def notices(self) -> Iterator[dict[str, Any]]:
         """The latest notice of each kind."""
-        for notice in (self._workload_notice, self._health_notice, self._network_notice):
+        for notice in (self._workload_notice, self._health_notice, self.network.notice):
             if notice is not None:
                 yield notice
         if self.state == "stopping":
@@ -178,7 +168,7 @@ class SimulatedGuest:
             if content != self._document:
                 raise Refusal("already_configured", "another document holds")
             return
-        self._hold(content, _judge(content))
+        self._hold(content, read_document(content))
         self.state = "configured"
         self._timeline["configured_ms"] = self.uptime_ms
         self.log("configured", LogSource.KESTREL)
@@ -192,7 +182,7 @@ class SimulatedGuest:
             raise Refusal("failed", "the guest is stopping")
         if content == self._document:
             return
-        document = _judge(content)
+        document = read_document(content)
         if document.root != self._root:
             raise Refusal("malformed", "root: not the root that is in force")
         self.thaw()
@@ -238,7 +228,7 @@ class SimulatedGuest:
             "timeline": dict(self._timeline),
             "workload": self._workload_notice,
             "health": self._health_notice,
-            "network": self._network_notice,
+            "network": self.network.notice,
             "restarts": self._restarts,
             "row": self._row,
             "pid": self._pid,
@@ -261,7 +251,7 @@ class SimulatedGuest:
         self._frozen_until_s = now_s + saved["frozen_for_s"] if saved["frozen_for_s"] > 0 else None
         self._timeline = dict(saved["timeline"])
         self._workload_notice, self._health_notice = saved["workload"], saved["health"]
-        self._network_notice = saved["network"]
+        self.network.notice = saved["network"]
         self._restarts, self._row, self._pid = saved["restarts"], saved["row"], saved["pid"]
         self._agenda.load(saved["due"])
         self.logged.load(dict(saved))
@@ -312,17 +302,7 @@ class SimulatedGuest:
 
     def give_lease(self, address: str, gateway: str = "", *, lease_s: int = 3600) -> None:
         """The network has given every interface that asks by DHCP this address, with its prefix length; "" takes it back."""
-        self._network_notice = {
-            "type": "network",
-            "interfaces": [
-                {
-                    "name": interface.name, "mac": interface.mac, "address": address, "gateway": gateway, "nameservers": [],
-                    "source": "dhcp", "lease_s": lease_s,
-                }
-                for interface in self._interfaces
-                if interface.dhcp
-            ],
-        }  # fmt: skip
+        self.network.give_lease(address, gateway, lease_s)
         self._touch()
 
     def flood_notice(self) -> None:
@@ -348,16 +328,7 @@ class SimulatedGuest:
 
     def _hold(self, content: bytes, document: Document) -> None:
         self._document, self._root = content, document.root
-        self._interfaces = document.network.interfaces
-        self._network_notice = None
-        given = {interface.mac: self.ask_network(interface.mac) for interface in document.network.interfaces if interface.dhcp}
-        if any(given.values()):
-            interfaces = [
-                {"name": interface.name, "mac": interface.mac, "address": given[interface.mac], "source": "dhcp"}
-                for interface in document.network.interfaces
-                if interface.dhcp
-            ]
-            self._network_notice = {"type": "network", "interfaces": interfaces}
+        self.network.hold(document)
         self.secret = bytes.fromhex(document.channel_secret)
         self.workload = document.workloads[0]
 
@@ -368,30 +339,30 @@ class SimulatedGuest:
         self._notice_workload("running", pid=self._pid)
         self._workload_began_s = self.clock.monotonic()
         self.log(f"{' '.join(self.workload.argv)} started")
-        probes = self.workload.probes if isinstance(self.workload.probes, Probes) else Probes()
-        hooks = self.workload.hooks if isinstance(self.workload.hooks, Hooks) else Hooks()
-        if hooks.post_start is not msgspec.UNSET and not self._succeeds(hooks.post_start):
+        self._run_program()
+        foreseen = foresee_health(self.workload, self.programs)
+        if foreseen.hook_fails:
             self.crash_workload({"signal": 15}, why="its post_start hook failed: exited with code 1")
             return
-        if isinstance(self.workload.health, HttpHealth) or any(
-            asked is not msgspec.UNSET for asked in (probes.startup, probes.readiness, hooks.post_start)
-        ):
+        if foreseen.is_probed:
             self._notice_health("unknown", "not probed yet")
-        startup, liveness = probes.startup, probes.liveness
-        if startup is not msgspec.UNSET and not self._succeeds(startup):
-            self._schedule(startup.failure_threshold * startup.interval_ms / 1000, "unstarted")
+        if foreseen.unstarted_s is not None:
+            self._schedule(foreseen.unstarted_s, "unstarted")
             return
-        if liveness is not msgspec.UNSET and not self._succeeds(liveness):
-            self._schedule(liveness.failure_threshold * liveness.interval_ms / 1000, "dead")
-        if probes.readiness is msgspec.UNSET or self._succeeds(probes.readiness):
+        if foreseen.dead_s is not None:
+            self._schedule(foreseen.dead_s, "dead")
+        if foreseen.gets_healthy:
             self._schedule(self.healthy_after_s, "healthy")
 
-    def _succeeds(self, asked: object) -> bool:
-        """Whether a probe or hook succeeds: requests always do, programs as ``programs`` says, ``false`` never."""
-        if not isinstance(asked, ExecProbe | ExecHook):
-            return True
-        name = asked.argv[0].rpartition("/")[2]
-        return self.programs[name][2] == 0 if name in self.programs else name != "false"
+    def _run_program(self) -> None:
+        assert self.workload is not None
+        foreseen = foresee_end(self.workload.argv, self.programs)
+        if foreseen is None:
+            return
+        for text, source in ((foreseen.stdout, LogSource.STDOUT), (foreseen.stderr, LogSource.STDERR)):
+            for line in text.splitlines():
+                self.log(line, source)
+        self._schedule(foreseen.after_s, "ended")
 
     def _power_off(self) -> None:
         self.powered_off = True
@@ -427,12 +398,9 @@ class SimulatedGuest:
                 self.crash_workload({"signal": 15}, why="the startup probe failed: exited with code 1")
             case "dead":
                 self.fail_liveness("exited with code 1")
+            case "ended":
+                assert self.workload is not None
+                foreseen = foresee_end(self.workload.argv, self.programs)
+                self.crash_workload({"code": 0 if foreseen is None else foreseen.code})
             case "power_off":
                 self._power_off()
-
-
-def _judge(content: bytes) -> Document:
-    try:
-        return decode_document(content)
-    except InvalidInput as error:
-        raise Refusal("malformed", error.message) from error

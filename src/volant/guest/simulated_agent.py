@@ -277,13 +277,7 @@ class _ServedSession:
             case {"type": "shutdown", "grace_ms": int()}:
                 guest.shut_down()
             case {"type": "stats"}:
-                total_kb = 256 * 1024
-                return {
-                    "memory_total_kb": total_kb, "memory_available_kb": total_kb // 2, "load1": 0.0,
-                    "cpu_ms": guest.uptime_ms // 100, "uptime_ms": guest.uptime_ms, "processes": 2,
-                    "disk_total_kb": 1 << 20, "disk_available_kb": 1 << 19, "disk_read_bytes": 0, "disk_write_bytes": 0,
-                    "net_rx_bytes": 0, "net_tx_bytes": 0,
-                }  # fmt: skip
+                return guest.use.stats(guest.uptime_ms)
             case _:
                 member = _MEMBERS.get(str(request.get("type")), "type")
                 raise Refusal("malformed", f"{member}: not as specified in a request {request.get('type')!r}")

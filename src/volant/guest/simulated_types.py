@@ -6,6 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol
 
+from volant.core.errors import InvalidInput
+from volant.guest.document import Document, decode_document
+
+CAPABILITIES: tuple[str, ...] = (
+    "exec", "logs", "http_probe", "renew", "freeze", "sync", "clone", "tty", "attach", "connect", "files",
+    "probes", "hooks", "ulimits", "dhcp", "stats2", "mounts",
+)  # fmt: skip
+
 Misbehaviour = Literal[
     "", "silent", "garbage", "lying_length", "endless_message", "flood_notices", "flood_pings", "flood_logs", "opens_streams"
 ]
@@ -35,3 +43,11 @@ class Refusal(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+def read_document(content: bytes) -> Document:
+    """Raises Refusal as kestrel would."""
+    try:
+        return decode_document(content)
+    except InvalidInput as error:
+        raise Refusal("malformed", error.message) from error

@@ -14,8 +14,10 @@ T = TypeVar("T")
 _ENOSPC = 28
 
 
-def write_record(path: Path, record: Any) -> None:
+def write_record(path: Path, record: Any, *, outlives_host: bool = True) -> None:
     """Replace ``path`` (mode 0600) by ``record`` as JSON; a reader, or a crash of the host, finds the old one or the new one.
+
+    What only says something of a process need not outlive the host, and then the disk is not waited for: every start would.
 
     Raises:
         DiskFull, HostError: it could not be written; what was there before still is.
@@ -26,7 +28,8 @@ def write_record(path: Path, record: Any) -> None:
         try:
             with os.fdopen(descriptor, "wb", closefd=False) as stream:
                 stream.write(msgspec.json.format(msgspec.json.encode(record), indent=2))
-            os.fsync(descriptor)
+            if outlives_host:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         temporary.replace(path)

@@ -171,7 +171,8 @@ class SimulatedInstance:
     async def measure_memory(self) -> MemoryUse:
         if self._process.is_gone:
             raise Unavailable("the VM process is gone")
-        return MemoryUse(guest_private_bytes=0, guest_shared_bytes=0, private_bytes=0, shared_bytes=0, cpu_s=0.0)
+        cpu_s: float = getattr(getattr(self._process.serve_agent, "guest", None), "cpu_s", 0.0)
+        return MemoryUse(guest_private_bytes=0, guest_shared_bytes=0, private_bytes=0, shared_bytes=0, cpu_s=cpu_s)
 
     async def destroy(self) -> None:
         self._process.end(Ending(kind="killed", message="the VM process was ended by volantd"), is_gone=True)

@@ -34,6 +34,9 @@ class AgentFactory(Protocol):
 class PoweredGuest(Protocol):
     on_power_off: Callable[[], None] | None
 
+    @property
+    def cpu_s(self) -> float: ...
+
     def save(self) -> dict[str, Any]: ...
 
 
@@ -110,7 +113,7 @@ class SimulatedHost:
         self._processes.pop(unit.uid, None)
         try:
             self.check_fault("locked", machine)
-            write_record(machine_file, machine)
+            write_record(machine_file, machine, outlives_host=False)
             self.check_fault("recorded", machine)
             await self.clock.sleep(self.launch_delay_s)
             process = self._run(machine, saved)
@@ -128,7 +131,8 @@ class SimulatedHost:
         return process
 
     def is_locked(self, uid: Uid) -> bool:
-        return uid in self._locked or uid in self.running
+        process = self._processes.get(uid)
+        return uid in self._locked or (process is not None and not process.is_gone)
 
     def power_off(self, uid: Uid) -> None:
         """The guest switches itself off."""
@@ -172,7 +176,7 @@ class SimulatedHost:
         return process
 
     def _get(self, uid: Uid) -> SimulatedProcess:
-        process = self.running.get(uid)
-        if process is None:
+        process = self._processes.get(uid)
+        if process is None or process.is_gone:
             raise WrongState("nothing runs there")
         return process

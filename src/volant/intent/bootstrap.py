@@ -6,10 +6,11 @@ import msgspec
 
 from volant.core.address import check_bridge_name, parse_subnet
 from volant.core.clock import Clock, format_time
-from volant.core.errors import InvalidInput
+from volant.core.condition import Condition, set_condition
+from volant.core.errors import InvalidInput, StaleRevision
 from volant.core.ids import new_uid
 from volant.core.network import DEFAULT_BRIDGE, DEFAULT_NETWORK, DEFAULT_SUBNET, Network, NetworkSpec, NetworkStatus
-from volant.core.node import Node, NodeSpec, NodeStatus
+from volant.core.node import NODE_READY, Node, NodeSpec, NodeStatus
 from volant.core.plugin import Plugin
 from volant.core.plugin_versions import is_default, version_of, version_of_snapshot
 from volant.core.resource import Meta
@@ -23,16 +24,26 @@ BATCH = 20
 
 
 async def register_node(store: Store, clock: Clock, name: str, status: NodeStatus) -> Node:
-    """Make or refresh this host's record."""
-    node = await find_resource(store, Node, "", name)
-    if node is None:
-        meta = Meta(name=name, uid=new_uid(), project="", created_at=format_time(clock.now()))
-        node = Node(meta=meta, spec=NodeSpec(), status=status)
-        await store.transact([create_of(node)])
-    elif node.status != status:
-        node = msgspec.structs.replace(node, status=status)
-        await store.transact([update_of(node)])
-    return node
+    """Make or refresh this host's record. What an operator decided of it stays."""
+    now = format_time(clock.now())
+    heard = Condition(type=NODE_READY, status="True", reason="Heard", message="its volantd says so")
+    while True:
+        node = await find_resource(store, Node, "", name)
+        conditions = set_condition(() if node is None else node.status.conditions, heard, now)
+        status = msgspec.structs.replace(status, heard_at=now, conditions=conditions)
+        if node is None:
+            meta = Meta(name=name, uid=new_uid(), project="", created_at=now)
+            node = Node(meta=meta, spec=NodeSpec(), status=status)
+            revision = await store.transact([create_of(node)])
+        else:
+            # Who starts here is no longer being removed.
+            meta = msgspec.structs.replace(node.meta, deleting_at=None)
+            node = msgspec.structs.replace(node, meta=meta, status=status)
+            try:
+                revision = await store.transact([update_of(node)])
+            except StaleRevision:
+                continue
+        return msgspec.structs.replace(node, revision=revision)
 
 
 async def note_plugin_versions(store: Store) -> None:

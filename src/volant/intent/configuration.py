@@ -17,10 +17,11 @@ from volant.core.vm import VM, VMSpec
 from volant.core.vm_revision import NOBODY, Author, VMRevision, build_revision
 from volant.intent.cards import address_claims, mac_claims
 from volant.intent.ports import port_claims
-from volant.intent.vm_checks import check_generation, check_labels
+from volant.intent.vm_checks import OWN_LABELS, check_generation, check_labels
 from volant.intent.vm_power import check_suspend, with_power
 from volant.intent.vms import VMIntent
 from volant.store.contract import MAX_OPERATIONS, Delete, Operation
+from volant.store.quotas import MAX_QUOTAS
 from volant.store.records import create_of, key_of
 
 ATTEMPTS = 32
@@ -51,7 +52,8 @@ class ConfigurationIntent:
 
         Raises:
             NotFound. InvalidInput: a value, or a change, that cannot be; the field is named. WrongState: it is being deleted.
-            AlreadyExists: a port of the host is another's. StaleRevision: it is not at ``expected_generation``.
+            AlreadyExists: a port of the host is another's.
+            QuotaExceeded: its project may not have so much. StaleRevision: it is not at ``expected_generation``.
         """
         if wanted.name != name:
             raise InvalidInput("the name of a VM cannot be changed", field="name", hint=f"it is {name}")
@@ -178,7 +180,9 @@ class ConfigurationIntent:
 
     async def _settle(self, vm: VM, asked: VMSpec, labels: dict[str, str], plugin: Plugin) -> VM:
         """``vm`` as it would be."""
-        check_labels(labels)
+        own = {key: value for key, value in vm.meta.labels.items() if key.startswith(OWN_LABELS)}
+        check_labels({key: value for key, value in labels.items() if own.get(key) != value})
+        labels = {**labels, **own}
         power = asked.power
         if power != vm.spec.power:
             if power == "suspended":
@@ -210,8 +214,8 @@ class ConfigurationIntent:
         old, new = _list_claims(before, now), _list_claims(after, now)
         operations: list[Operation] = [create_of(claim) for name, claim in new.items() if name not in old]
         operations += [Delete(key_of(claim)) for name, claim in old.items() if name not in new]
-        # Beside them are the VM, its version, and those that go since they are too old.
-        if len(operations) > MAX_OPERATIONS - 8:
+        # Beside them are the VM, its version, those that go since they are too old, and the project's quotas.
+        if len(operations) > MAX_OPERATIONS - 8 - MAX_QUOTAS:
             raise InvalidInput("so many ports and cards cannot be changed at once", field="ports", hint="change half of them")
         return operations
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from volant.core.errors import Compacted
 from volant.core.ids import Uid
+from volant.core.node import Node
 from volant.core.resource import Resource, from_stored
 from volant.store.contract import Key, Store
 
@@ -20,15 +21,18 @@ async def follow_resource(store: Store, cls: type[R], key: Key, uid: Uid) -> Asy
     the present state and goes on from there.
     """
     while True:
-        listing = await store.list(key.kind, key.project)
-        stored = next((item for item in listing.items if item.key == key), None)
+        # A short list tells where to watch from; one of all that stand beside the resource would cost more with each of them.
+        revision = (await store.list(Node.kind, "")).revision
+        stored = await store.get(key)
         if stored is None or stored.data["meta"]["uid"] != uid:
             yield None
             return
         yield from_stored(cls, stored.data, stored.revision)
         try:
-            async with store.watch(listing.revision, [key.kind]) as batches:
+            async with store.watch(revision, [key.kind]) as batches:
                 async for batch in batches:
+                    if batch.revision <= stored.revision:
+                        continue  # it was told already
                     for change in batch.changes:
                         if change.key != key:
                             continue

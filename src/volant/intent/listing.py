@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,6 @@ from volant.store.records import read_resource
 R = TypeVar("R", bound=Resource[Any, Any])
 
 CURSOR_MAX_CHARS = 1024
-SEEN_LIMIT_S = 2.0
 
 SortValue = str | int | float | None
 Read = Callable[[Mapping[str, Any]], SortValue]
@@ -77,15 +75,8 @@ class Lister:
         return choose_page(kind, records, revision, ask)
 
     async def _read(self, cls: type[R], project: str | None) -> tuple[Sequence[Stored], int]:
-        if self._cache is not None and self._cache.holds(cls.kind):
-            # Of a kind that is nowhere the listing costs nothing and says how far the store is.
-            revision = (await self._store.list("Nothing", "")).revision
-            try:
-                async with asyncio.timeout(SEEN_LIMIT_S):
-                    await self._cache.wait_revision(revision)
-                return self._cache.list(cls.kind, project), self._cache.revision
-            except TimeoutError:
-                pass  # it lags, so the store is asked
+        if self._cache is not None and self._cache.holds(cls.kind) and await self._cache.catch_up():
+            return self._cache.list(cls.kind, project), self._cache.revision
         listing = await self._store.list(cls.kind, project)
         return listing.items, listing.revision
 

@@ -18,7 +18,7 @@ from volant.core.network import DEFAULT_NETWORK, Network, NetworkSpec, NetworkSt
 from volant.core.resource import Meta, Wanted
 from volant.core.vm import VM
 from volant.intent.follow import follow_resource
-from volant.intent.vm_checks import check_generation
+from volant.intent.vm_checks import check_generation, check_labels
 from volant.store.contract import Store
 from volant.store.records import create_of, find_resource, key_of, list_resources, update_of
 
@@ -33,8 +33,8 @@ class NetworkIntent:
         self._making = asyncio.Lock()
         """Subnets and bridges are compared with those of all others, which no claim can say."""
 
-    async def create(self, wanted: Wanted[NetworkSpec], *, project: str = "default") -> Network:
-        """Write a network down.
+    async def create(self, wanted: Wanted[NetworkSpec], *, project: str = "default", dry_run: bool = False) -> Network:
+        """Write a network down; with ``dry_run`` only say what would be.
 
         Raises:
             InvalidInput: its subnet or bridge cannot be, or is another network's. AlreadyExists: the name is taken.
@@ -52,11 +52,43 @@ class NetworkIntent:
                 created_at=format_time(self._clock.now()),
             )
             network = Network(meta=meta, spec=spec, status=NetworkStatus())
+            if dry_run:
+                return network
             try:
                 revision = await self._store.transact([create_of(network)])
             except AlreadyExists:
                 raise AlreadyExists(f"there is a network named {wanted.name!r} already", hint="choose another name") from None
         return msgspec.structs.replace(network, revision=revision)
+
+    async def replace(
+        self,
+        name: str,
+        wanted: Wanted[NetworkSpec],
+        *,
+        project: str = "default",
+        expected_generation: int | None = None,
+        dry_run: bool = False,
+    ) -> Network:
+        """Have its labels be as ``wanted``. Raises NotFound, WrongState, StaleRevision; InvalidInput for a change of anything
+        else, which VMs in it would not survive."""
+        check_labels(wanted.labels)
+        while True:
+            network = await self.get(name, project=project)
+            check_generation(network, expected_generation)
+            if network.deleting:
+                raise WrongState(f"the network {name!r} is being deleted")
+            _check_unchanged(network.spec, _settle(name, wanted.spec))
+            if network.meta.labels == wanted.labels:
+                return network
+            meta = msgspec.structs.replace(network.meta, labels=wanted.labels, generation=network.meta.generation + 1)
+            changed = msgspec.structs.replace(network, meta=meta)
+            if dry_run:
+                return changed
+            try:
+                revision = await self._store.transact([update_of(changed)])
+            except StaleRevision:
+                continue
+            return msgspec.structs.replace(changed, revision=revision)
 
     async def get(self, name: str, *, project: str = "default") -> Network:
         network = await find_resource(self._store, Network, project, name)
@@ -126,6 +158,16 @@ def _settle(name: str, spec: NetworkSpec) -> NetworkSpec:
         raise InvalidInput("a network needs a subnet", field="subnet", hint="for example 192.168.128.0/24")
     parse_subnet(spec.subnet)
     return msgspec.structs.replace(spec, bridge=check_bridge_name(spec.bridge or choose_bridge(name)))
+
+
+def _check_unchanged(before: NetworkSpec, after: NetworkSpec) -> None:
+    for field in NetworkSpec.__struct_fields__:
+        if getattr(before, field) != getattr(after, field):
+            raise InvalidInput(
+                f"{field} of a network cannot be changed",
+                field=field,
+                hint="make another network, and delete this one when nothing is in it",
+            )
 
 
 def choose_bridge(name: str) -> str:

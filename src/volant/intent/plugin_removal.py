@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 
 from volant.core.clock import Clock, format_time
 from volant.core.errors import InUse, NotFound, StaleRevision, TimedOut
 from volant.core.plugin import Plugin
-from volant.core.plugin_versions import check_reference, is_default, is_made_from, version_of, version_of_snapshot
-from volant.core.snapshot import Snapshot
-from volant.core.vm import VM, is_parked
+from volant.core.plugin_versions import check_reference, is_default
+from volant.intent.cron_jobs import CronJobIntent
+from volant.intent.deployments import DeploymentIntent
 from volant.intent.follow import follow_resource
+from volant.intent.jobs import JobIntent
 from volant.intent.plugin_versions import PluginVersions
 from volant.intent.snapshots import SnapshotIntent
 from volant.intent.vms import VMIntent
 from volant.store.contract import Store
-from volant.store.records import key_of, list_resources, update_of
+from volant.store.plugin_users import PluginUsers, find_plugin_users
+from volant.store.records import key_of, update_of
 
-
-class PluginUsers(msgspec.Struct, frozen=True, kw_only=True):
-    """What needs a plugin, by name; a pool's clones are nobody's and go by themselves."""
-
-    vms: tuple[str, ...]
-    snapshots: tuple[str, ...]
+_WORDS = {
+    "deployments": ("the deployments", "volar deployments delete NAME"),
+    "cron_jobs": ("the schedules", "volar cron delete NAME"),
+    "jobs": ("the jobs", "volar jobs delete NAME"),
+    "vms": ("the VMs", "volar vms delete NAME"),
+    "snapshots": ("the snapshots", "volar snapshots delete NAME"),
+}
+"""In the order in which they are deleted: nobody makes again what was just taken away."""
 
 
 class PluginRemoval:
@@ -34,26 +40,33 @@ class PluginRemoval:
         self._clock = clock
         self._versions = versions
         self._vms = VMIntent(store, clock)
-        self._snapshots = SnapshotIntent(store, clock, self._vms)
+        jobs = JobIntent(store, clock, self._vms)
+        self._delete: dict[str, Callable[..., Awaitable[Any]]] = {
+            "deployments": DeploymentIntent(store, clock, self._vms).delete,
+            "cron_jobs": CronJobIntent(store, clock, jobs).delete,
+            "jobs": jobs.delete,
+            "vms": self._delete_vm,
+            "snapshots": SnapshotIntent(store, clock, self._vms).delete,
+        }
 
     async def find_users(self, reference: str, *, project: str = "default") -> PluginUsers:
         """Of one version, or of all where only the plugin is named. Raises NotFound."""
-        return await self._users_of(await self._find(reference, project), project)
+        return await find_plugin_users(self._store, project, await self._find(reference, project))
 
     async def remove(self, reference: str, *, force: bool = False, project: str = "default") -> Plugin:
         """Mark one version, or all where only the plugin is named; their artifacts go with them unless others need them.
 
-        With ``force`` the VMs and snapshots that need them are deleted first.
+        With ``force`` what needs them is deleted first.
 
         Raises:
-            NotFound. InUse: VMs or snapshots need one of them, or it is the default and there are others.
+            NotFound. InUse: something needs one of them, or it is the default and there are others.
         """
         while True:
             plugins = await self._find(reference, project)
             self._check_default(reference, plugins, await self._versions.list(plugins[0].name.partition("@")[0], project=project))
             left = [plugin for plugin in plugins if not plugin.deleting]
-            # A VM created after this look and before the mark keeps the plugin: its reconciler waits for the last user.
-            users = await self._users_of(plugins if force else left, project)
+            # What is made after this look and before the mark keeps the plugin: its reconciler waits for the last user.
+            users = await find_plugin_users(self._store, project, plugins if force else left)
             if not force:
                 _refuse_in_use(reference, users)
             now = format_time(self._clock.now())
@@ -106,39 +119,29 @@ class PluginRemoval:
                 hint=f"volar plugins default {name} {others[0]} first, or remove all: volar plugins remove {name}",
             )
 
-    async def _users_of(self, plugins: list[Plugin], project: str) -> PluginUsers:
-        vms, _ = await list_resources(self._store, VM, project)
-        # What was saved stands on its root file system.
-        snapshots, _ = await list_resources(self._store, Snapshot, project)
-        return PluginUsers(
-            vms=tuple(
-                vm.name for vm in vms if not is_parked(vm) and any(is_made_from(plugin, version_of(vm)) for plugin in plugins)
-            ),
-            snapshots=tuple(
-                one.name for one in snapshots if any(is_made_from(plugin, version_of_snapshot(one)) for plugin in plugins)
-            ),
-        )
-
     async def _delete_users(self, users: PluginUsers, project: str) -> None:
-        for name in users.vms:
-            with contextlib.suppress(NotFound):
-                await self._vms.delete(name, project=project)
-        for name in users.snapshots:
-            with contextlib.suppress(NotFound):
-                await self._snapshots.delete(name, project=project)
+        for kind in _WORDS:
+            for name in getattr(users, kind):
+                with contextlib.suppress(NotFound):
+                    await self._delete[kind](name, project=project)
+
+    async def _delete_vm(self, name: str, *, project: str) -> None:
+        await self._vms.delete(name, project=project, disrupt=True)
+
+
+def name_users(users: PluginUsers) -> str:
+    """All kinds of them; nothing where nothing needs it."""
+    return ", ".join(f"{words} {name_some(names)}" for kind, (words, _) in _WORDS.items() if (names := getattr(users, kind)))
 
 
 def _refuse_in_use(reference: str, users: PluginUsers) -> None:
-    if users.vms:
-        raise InUse(
-            f"the plugin {reference!r} is used by {name_some(users.vms)}",
-            hint=f"delete those VMs first, or with it: volar plugins remove {reference} --force",
-        )
-    if users.snapshots:
-        raise InUse(
-            f"the plugin {reference!r} is needed by the snapshots {name_some(users.snapshots)}",
-            hint="delete those first: volar snapshots delete NAME",
-        )
+    if not users.count:
+        return
+    delete = "; ".join(command for kind, (_, command) in _WORDS.items() if getattr(users, kind))
+    raise InUse(
+        f"the plugin {reference!r} is needed by {name_users(users)}",
+        hint=f"delete those first ({delete}), or with it: volar plugins remove {reference} --force",
+    )
 
 
 def name_some(names: tuple[str, ...]) -> str:

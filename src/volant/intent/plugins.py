@@ -42,7 +42,7 @@ from volant.intent.follow import follow_resource
 from volant.intent.listing import Ask, Lister, Page
 from volant.intent.plugin_index import IndexReader, PluginIndexes
 from volant.intent.plugin_list import PLUGINS
-from volant.intent.plugin_removal import PluginRemoval, name_some
+from volant.intent.plugin_removal import PluginRemoval, name_users
 from volant.intent.plugin_versions import PluginVersions
 from volant.store.cache import Cache
 from volant.store.contract import Operation, Store
@@ -130,8 +130,10 @@ class PluginIntent:
         source: str = "",
         how: InstallHow = PLAINLY,
         project: str = "default",
+        dry_run: bool = False,
     ) -> tuple[Plugin, bool]:
-        """Write a plugin down; the second answer is False when the very same one was there already, and stays as it is.
+        """Write a plugin down, or with ``dry_run`` only say what would be; the second answer is False when the very same one was
+        there already, and stays as it is.
 
         Another version comes beside those that there are, as the default unless ``how`` says otherwise. ``signed`` is what its
         publisher signed, the same as ``manifest`` but for the places of files. One that comes later than the plugin itself is
@@ -162,10 +164,12 @@ class PluginIntent:
             versions = await list_versions(self._store, project, checked.name)
             existing = next((one for one in versions if one.spec.version == checked.version), None)
             if existing is not None and _is_there(existing, spec):
-                return await self._keep_signature(existing, signed), False
+                return (existing if dry_run else await self._keep_signature(existing, signed)), False
             if existing is not None:
                 await self._check_replaceable(existing, how, project)
             placed, operations = _place(plugin, existing, versions, how)
+            if dry_run:
+                return placed, True
             try:
                 revision = await self._store.transact(operations)
             except (AlreadyExists, StaleRevision, NotFound):
@@ -273,10 +277,9 @@ class PluginIntent:
                 hint="give this one a version of its own, or put it in the other's place: --replace",
             )
         users = await self.removal.find_users(name_version(name, version), project=project)
-        if users.vms or users.snapshots:
-            needed = users.vms or users.snapshots
+        if users.count:
             raise InUse(
-                f"version {version} of the plugin {name!r} cannot be replaced: {name_some(needed)} was made from it",
+                f"version {version} of the plugin {name!r} cannot be replaced: {name_users(users)} need it",
                 hint="give this one a version of its own",
             )
 

@@ -22,9 +22,13 @@ def choose_ports(spec: VMSpec, manifest: Manifest) -> tuple[PublishedPort, ...]:
     Raises:
         InvalidInput: a port of the host stands for two of the guest's, a protocol is not offered, or there are too many.
     """
-    ports = _read_exposed(manifest) if spec.ports is None else spec.ports
+    return check_ports(_read_exposed(manifest) if spec.ports is None else spec.ports)
+
+
+def check_ports(ports: tuple[PublishedPort, ...]) -> tuple[PublishedPort, ...]:
+    """``ports`` by host port. Raises InvalidInput when they cannot all be published."""
     if len(ports) > MAX_PORTS:
-        raise InvalidInput(f"{len(ports)} ports are published, and a VM may have {MAX_PORTS}", field="ports")
+        raise InvalidInput(f"{len(ports)} ports are published, and there may be {MAX_PORTS}", field="ports")
     seen: set[int] = set()
     for port in ports:
         if port.host_port in seen:
@@ -60,8 +64,15 @@ async def describe_port_conflict(store: Store, vm: VM) -> AlreadyExists | None:
         name = port_claim_name(vm.spec.network, port.protocol, port.host_port)
         claim = await find_resource(store, Claim, "", name)
         if claim is not None and claim.spec.owner_uid != vm.uid:
-            return AlreadyExists(
-                f"port {port.host_port} of the host is published by the VM {claim.spec.owner_name!r} already",
-                hint=f"choose another host_port, or: volar vms delete {claim.spec.owner_name}",
-            )
+            return refuse_port(port, claim)
     return None
+
+
+def refuse_port(port: PublishedPort, claim: Claim) -> AlreadyExists:
+    """What to raise for ``port``, which is somebody else's by ``claim``."""
+    owner = claim.spec
+    words, group = ("deployment", "deployments") if owner.owner_kind == "Deployment" else (owner.owner_kind, "vms")
+    return AlreadyExists(
+        f"port {port.host_port} of the host is published by the {words} {owner.owner_name!r} already",
+        hint=f"choose another host_port, or: volar {group} delete {owner.owner_name}",
+    )

@@ -14,6 +14,7 @@ from volant.core.vm import VM, VMSpec
 
 ENV_MAX_BYTES = 32 * 1024
 LABELS_MAX_BYTES = 16 * 1024
+COMMAND_MAX_BYTES = 32 * 1024
 
 OWN_LABELS = "volant."
 
@@ -29,7 +30,8 @@ class BootFiles(Protocol):
 
 
 def check_without_agent(spec: VMSpec) -> None:
-    for field, is_given in (("env", spec.env), ("auto_suspend_s", spec.auto_suspend_s), ("snapshot", spec.snapshot)):
+    needs_agent = ("command", "env", "auto_suspend_s", "snapshot")
+    for field, is_given in ((field, getattr(spec, field)) for field in needs_agent):
         if is_given:
             raise InvalidInput(
                 f"{field} needs an agent in the guest, and this plugin's has none", field=field, hint="leave it out"
@@ -65,6 +67,16 @@ def check_env(env: dict[str, str]) -> None:
     for name, value in env.items():
         if not name or "=" in name or "\x00" in name + value:
             raise InvalidInput(f"{name[:40]!r} cannot be an environment variable", field="env")
+
+
+def check_command(command: tuple[str, ...]) -> None:
+    """An argument vector is given whole or not at all."""
+    if command and not command[0]:
+        raise InvalidInput("a command begins with a program", field="command", hint="leave it out to run what the plugin runs")
+    if any("\x00" in word for word in command):
+        raise InvalidInput("a word of a command cannot hold a NUL", field="command")
+    if sum(len(word.encode(errors="surrogatepass")) + 1 for word in command) > COMMAND_MAX_BYTES:
+        raise InvalidInput(f"the command is larger than {COMMAND_MAX_BYTES} bytes", field="command")
 
 
 def check_labels(labels: dict[str, str], *, own: bool = False) -> None:

@@ -18,7 +18,7 @@ from volant.net.links import Link, Links
 from volant.net.namespace import NamespaceThread, ensure_namespace
 from volant.net.nft import Nft, describe_forward_drops, installed_digest
 from volant.net.plan import NetworkPlan
-from volant.net.rules import Ruleset
+from volant.net.rules import Port, Ruleset, extend_rules
 from volant.net.socket import adopt_socket, listen, make_connection_socket
 from volant.net.tap import open_tap_device
 from volant.net.traffic import read_tap_traffic
@@ -88,6 +88,11 @@ class Fabric(Protocol):
 
     async def apply_rules(self, ruleset: Ruleset) -> None:
         """Make ``ruleset`` what is installed, in one transaction, unless it is installed already."""
+        ...
+
+    async def extend_rules(self, ports: Sequence[Port]) -> bool:
+        """Let ``ports`` speak too, beside those of the rules that were applied last. False, and nothing done, when it is not
+        known what is installed: then they are to be applied whole."""
         ...
 
     async def open_listener(self, port: int) -> socket.socket:
@@ -244,6 +249,17 @@ class HostFabric:
                 self._applied_digest = None
                 await self._nft.apply(ruleset)
                 self._applied_digest = ruleset.digest
+
+    async def extend_rules(self, ports: Sequence[Port]) -> bool:
+        await self._own()
+        async with self._ruling:
+            if not self._applied_digest:
+                return False
+            ruleset = extend_rules(self._applied_digest, ports)
+            self._applied_digest = None
+            await self._nft.apply(ruleset)
+            self._applied_digest = ruleset.digest
+            return True
 
     async def open_listener(self, port: int) -> socket.socket:
         thread, _ = self._opened()

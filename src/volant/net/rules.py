@@ -77,6 +77,27 @@ def build_rules(networks: Sequence[NetworkPlan], ports: Sequence[Port], forwards
     return Ruleset(digest, (*removal, *tables, *content, *marks))
 
 
+def extend_rules(installed: str, ports: Sequence[Port]) -> Ruleset:
+    """The nft commands that let ``ports`` speak beside those of the rules with the digest ``installed``, which stay. What it
+    costs depends on ``ports`` alone. Its digest is no whole ruleset's, so that the next whole one replaces it.
+
+    For ports with an address that do not ask for it by DHCP.
+    """
+    assert ports and all(port.ip and not port.dhcp for port in ports)
+    found = sorted(ports, key=lambda port: (port.tap, port.ip))
+    content = [
+        _elements("bridge", "senders", [_concat(port.tap, port.mac, port.ip) for port in found]),
+        _elements("bridge", "owners", [_concat(port.tap, port.ip) for port in found]),
+    ]
+    digest = hashlib.sha256(installed.encode() + msgspec.json.encode(content)).hexdigest()[:32]
+    old = [{"delete": _chain(family, DIGEST_PREFIX + installed)["add"]} for family in FAMILIES]
+    return Ruleset(digest, (*old, *content, *(_chain(family, DIGEST_PREFIX + digest) for family in FAMILIES)))
+
+
+def _elements(family: str, name: str, elements: Sequence[object]) -> Expression:
+    return {"add": {"element": {"family": family, "table": TABLE, "name": name, "elem": list(elements)}}}
+
+
 def _remove_table(family: str) -> Iterator[Expression]:
     # Adding first makes the removal succeed whether the table is there or not.
     table = {"table": {"family": family, "name": TABLE}}

@@ -14,7 +14,7 @@ from volant.core.address import check_bridge_name, check_tap_name
 from volant.core.errors import InUse, NotFound, WrongState
 from volant.net.dhcp import Served
 from volant.net.plan import NetworkPlan
-from volant.net.rules import Ruleset
+from volant.net.rules import Port, Ruleset, extend_rules
 from volant.net.socket import adopt_socket, listen, make_connection_socket
 
 LOOPBACK = "127.0.0.1"
@@ -42,6 +42,8 @@ class SimulatedFabric:
         self.ruleset = Ruleset("", ())
         self.applied = 0
         """How often rules were really installed."""
+        self.extended = 0
+        """How often ports were added to them."""
         self.traffic: dict[str, int] = {}
         """By tap, the packets that its guest is to have sent."""
         self.taken_ports: set[int] = set()
@@ -114,6 +116,15 @@ class SimulatedFabric:
         if ruleset.digest != self.ruleset.digest:
             self.ruleset = ruleset
             self.applied += 1
+
+    async def extend_rules(self, ports: Sequence[Port]) -> bool:
+        self.before("extend_rules")
+        if not self.ruleset.digest:
+            return False
+        extended = extend_rules(self.ruleset.digest, ports)
+        self.ruleset = Ruleset(extended.digest, (*self.ruleset.commands, *extended.commands))
+        self.extended += 1
+        return True
 
     async def open_listener(self, port: int) -> socket.socket:
         """One of the loopback, whose own port ``listening`` tells."""

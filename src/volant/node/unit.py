@@ -83,7 +83,7 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 def write_identity(unit: Unit, identity: Identity) -> None:
-    write_record(unit.state / "identity.json", identity)
+    write_record(unit.state / "identity.json", identity, outlives_host=False)
 
 
 def read_identity(unit: Unit) -> Identity | None:

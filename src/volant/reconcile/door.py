@@ -6,23 +6,22 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from typing import Literal
 
 import structlog
 
-from volant.core.cards import is_reached_by_channel
-from volant.core.clock import Clock, format_time
-from volant.core.errors import AlreadyExists, GuestUnreachable, NotFound, StaleRevision, Unavailable, VolantError
-from volant.core.ids import Uid
+from volant.core.clock import Clock
+from volant.core.errors import GuestUnreachable, VolantError
 from volant.core.vm import VM
 from volant.net.fabric import Fabric
 from volant.net.pipe import Pipe
 from volant.net.socket import reset_connection
 from volant.node.door import PortStream
-from volant.reconcile.pause import wait_change
+from volant.reconcile.guest_way import GuestWay, OpenPort
+from volant.reconcile.listeners import Listeners, tell_unavailable
 from volant.reconcile.power import change_power
-from volant.reconcile.recorder import Note, event_operation
+from volant.reconcile.recorder import Note
 from volant.store.cache import Cache
 from volant.store.contract import Store
 from volant.store.records import key_of
@@ -30,8 +29,6 @@ from volant.store.records import key_of
 log = structlog.get_logger()
 
 DoorState = Literal["open", "starting", "asleep", "closed"]
-OpenPort = Callable[[Uid, int], AbstractAsyncContextManager[PortStream]]
-"""A connection to a port inside a guest, made by its agent."""
 
 MAX_CONNECTIONS = 4096
 HOLD_LIMIT_S = 120.0
@@ -41,19 +38,13 @@ REACH_LIMIT_S = 10.0
 FIRST_ATTEMPT_S = 0.25
 LONGEST_ATTEMPT_S = 2.0
 ATTEMPT_AGAIN_S = 0.02
-LISTEN_AGAIN_S = 3.0
-ACCEPT_AGAIN_S = 0.5
 WAKE_AGAIN_S = 1.0
 WAKE_WRITE_LIMIT_S = 15.0
 CONNECTS_AT_ONCE = 64
 """Of a thousand that were held together the first are served while the last still wait, and no attempt ends in the crowd."""
 
-ACCEPTS_A_TURN = 256
-"""So that a flood at one port leaves the loop to others in between."""
-
 _MAY_YET_ANSWER = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EHOSTDOWN})
 _ANSWERS_PERHAPS = frozenset({"Unhealthy", "AgentSilent"})
-_DESCRIPTORS_SPENT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 def judge_door(vm: VM) -> DoorState:
@@ -88,9 +79,7 @@ class Door:
         self._store = store
         self._cache = cache
         self._clock = clock
-        self._fabric = fabric
-        self._on_listen = on_listen
-        self._open_port = open_port
+        self._way = GuestWay(fabric, open_port)
         self.vm = vm
         self.state: DoorState = judge_door(vm)
         self.last_active = clock.monotonic()
@@ -104,9 +93,15 @@ class Door:
         self._stopped_pipes: set[Pipe] = set()
         """Those that have something for a guest that sleeps."""
         self._wake: asyncio.Task[None] | None = None
-        self._listeners: dict[int, socket.socket] = {}
-        self._told: set[int] = set()
-        self._ports_changed = asyncio.Event()
+        self._listeners = Listeners(
+            fabric,
+            clock,
+            vm.name,
+            wanted=lambda: self._wanted_ports().keys(),
+            admit=self._admit,
+            tell=self._tell_unavailable,
+            on_listen=on_listen,
+        )
         self._group: asyncio.TaskGroup | None = None
         self.update(vm)
 
@@ -117,12 +112,7 @@ class Door:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                while True:
-                    self._ports_changed.clear()
-                    if await self._open_listeners():
-                        await self._ports_changed.wait()
-                    else:
-                        await wait_change(self._ports_changed, self._clock, LISTEN_AGAIN_S)
+                await self._listeners.run()
         finally:
             self.leave()
 
@@ -147,18 +137,15 @@ class Door:
                 pipe.flow()
         if self._is_wanted():
             self.wake()
-        if self._wanted_ports().keys() != self._listeners.keys():
-            self._close_unwanted()
-            self._ports_changed.set()
+        self._listeners.refresh()
 
     def leave(self) -> None:
         """Close the ports at once, so that another VM may have them. The connections go with the task of ``run``."""
         self._group = None
-        for host_port in list(self._listeners):
-            self._close_listener(host_port)
+        self._listeners.leave()
 
     def has_port(self, host_port: int) -> bool:
-        return host_port in self._listeners
+        return self._listeners.has_port(host_port)
 
     def wake(self) -> None:
         """Ask for the VM to run if it is asked to sleep; however many ask, it is written once."""
@@ -173,70 +160,10 @@ class Door:
             return {}
         return {port.host_port: port.port for port in self.vm.spec.ports or ()}
 
-    async def _open_listeners(self) -> bool:
-        """False when a port could not be had."""
-        complete = True
-        for host_port in sorted(self._wanted_ports().keys() - self._listeners.keys()):
-            try:
-                listener = await self._fabric.open_listener(host_port)
-            except VolantError as error:
-                complete = False
-                await self._tell_unavailable(host_port, error)
-                continue
-            self._told.discard(host_port)
-            self._listeners[host_port] = listener
-            asyncio.get_running_loop().add_reader(listener, self._accept, listener, host_port)
-            self._on_listen()
-        self._close_unwanted()
-        return complete
-
-    def _close_unwanted(self) -> None:
-        for host_port in self._listeners.keys() - self._wanted_ports().keys():
-            self._close_listener(host_port)
-
-    def _close_listener(self, host_port: int) -> None:
-        listener = self._listeners.pop(host_port)
-        asyncio.get_running_loop().remove_reader(listener)
-        listener.close()
-
     async def _tell_unavailable(self, host_port: int, error: VolantError) -> None:
-        if host_port in self._told:
-            return
-        self._told.add(host_port)
-        message = f"{error}; it is tried again every {LISTEN_AGAIN_S:g} s"
-        log.warning("port_unavailable", name=self.vm.name, port=host_port, error=str(error))
-        now = format_time(self._clock.now())
-        note = Note("Warning", "PortUnavailable", message + (f" ({error.hint})" if error.hint else ""))
-        try:
-            await self._store.transact([event_operation(self._cache, self.vm, note, now)])
-        except (AlreadyExists, NotFound, StaleRevision):
-            pass  # it was told a moment ago, and the cache has not seen that
-        except VolantError as failure:
-            log.warning("event_failed", name=self.vm.name, error=str(failure))
+        await tell_unavailable(self._store, self._cache, self._clock, self.vm, host_port, error)
 
     # Connections
-
-    def _accept(self, listener: socket.socket, host_port: int) -> None:
-        for _ in range(ACCEPTS_A_TURN):
-            try:
-                client, _ = listener.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                if error.errno not in _DESCRIPTORS_SPENT:
-                    continue  # that one connection ended before it was taken (accept(2))
-                log.warning("accept_failed", name=self.vm.name, port=host_port, error=str(error))
-                loop = asyncio.get_running_loop()
-                loop.remove_reader(listener)
-                if self._group is not None:
-                    self._group.create_task(self._accept_again(listener, host_port))
-                return
-            self._admit(client, host_port)
-
-    async def _accept_again(self, listener: socket.socket, host_port: int) -> None:
-        await self._clock.sleep(ACCEPT_AGAIN_S)
-        if self._listeners.get(host_port) is listener:
-            asyncio.get_running_loop().add_reader(listener, self._accept, listener, host_port)
 
     def _admit(self, client: socket.socket, host_port: int) -> None:
         port = self._wanted_ports().get(host_port)
@@ -310,7 +237,7 @@ class Door:
         while await self._wait_open():
             try:
                 async with self._turns:
-                    return await self._connect(port, attempt_s, way)
+                    return await self._way.open(self.vm, port, attempt_s, way)
             except (OSError, GuestUnreachable) as error:
                 if isinstance(error, OSError) and not isinstance(error, TimeoutError) and error.errno not in _MAY_YET_ANSWER:
                     raise
@@ -324,28 +251,6 @@ class Door:
             attempt_s = min(2 * attempt_s, LONGEST_ATTEMPT_S)
             await self._clock.sleep(ATTEMPT_AGAIN_S)
         return None
-
-    async def _connect(self, port: int, limit_s: float, way: AsyncExitStack) -> socket.socket | PortStream:
-        if is_reached_by_channel(self.vm):
-            if self._open_port is None:
-                raise Unavailable("nobody here has a way to a guest without a network card")
-            # The agent has its own limit for an answer.
-            async with asyncio.timeout(REACH_LIMIT_S):
-                return await way.enter_async_context(self._open_port(self.vm.uid, port))
-        connection = await self._connect_socket(port, limit_s)
-        way.callback(connection.close)
-        return connection
-
-    async def _connect_socket(self, port: int, limit_s: float) -> socket.socket:
-        address = self.vm.status.addresses[0].ip
-        connection = await self._fabric.open_connection_socket()
-        try:
-            async with asyncio.timeout(limit_s):
-                await asyncio.get_running_loop().sock_connect(connection, (address, port))
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
     async def _wait_open(self) -> bool:
         """Wake it if need be, and return when it lets in; False when it will not."""

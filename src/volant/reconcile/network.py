@@ -35,6 +35,17 @@ MISSING_AGAIN_S = 3.0
 """Nobody tells when a bridge of somebody else's comes."""
 
 
+class _Computed(msgspec.Struct, frozen=True, kw_only=True):
+    """What one VM's record, at ``revision``, asks of the rules of ``plans``."""
+
+    uid: Uid
+    revision: int
+    plans: dict[str, NetworkPlan]
+    ports: tuple[Port, ...]
+    leases: tuple[tuple[str, Lease], ...]
+    forwards: tuple[Forward, ...]
+
+
 class NetworkKeeper:
     """Makes bridges and rules what the registry says. Rules are one whole, so they are applied by one hand at a time."""
 
@@ -53,6 +64,11 @@ class NetworkKeeper:
         """What the rules in force let each tap say."""
         self._unserved: HostError | None = None
         """Why nobody answers those who ask for their address."""
+        self._applied_plans: dict[str, NetworkPlan] | None = None
+        """The networks of the rules in force; ``None`` while that is not known."""
+        self._known_plans: dict[str, NetworkPlan] = {}
+        self._computed: dict[Key, _Computed] = {}
+        """What followed from each VM's record when rules were computed last."""
         self._forwarded: frozenset[str] | None = None
         """The addresses that rules lead to from outside; ``None`` while that is not known."""
 
@@ -66,8 +82,8 @@ class NetworkKeeper:
         async with self._lock:
             plans = self._plans()
             wanted = _ports_of(vm.uid, vm.status.addresses, plans)
-            # What its card may say no longer must go from the rules, too.
-            if any(self._applied.get(port.tap) != port for port in wanted):
+            missing = [port for port in wanted if self._applied.get(port.tap) != port]
+            if missing and not await self._extend(missing, plans):
                 await self._apply(vm)
             if self._unserved is not None and any(address.source == "dhcp" for address in vm.status.addresses):
                 await self._apply(vm)
@@ -80,6 +96,24 @@ class NetworkKeeper:
             ips = {address.ip for address in vm.status.addresses}
             if self._forwarded is None or self._forwarded & ips:
                 await self._apply(None, closed=ips)
+
+    async def _extend(self, ports: list[Port], plans: dict[str, NetworkPlan]) -> bool:
+        """Add ``ports`` to the rules in force, so that a start costs the same however many VMs there are."""
+        # What its card may say no longer must go from the rules, too; and who asks for an address needs somebody to answer.
+        if plans != self._applied_plans or any(port.tap in self._applied or port.dhcp for port in ports):
+            return False
+        bridges = {port.bridge for port in ports}
+        try:
+            for plan in plans.values():
+                if plan.bridge in bridges:
+                    await self._fabric.ensure_network(plan)
+            if not await self._fabric.extend_rules(ports):
+                return False
+        except (HostError, NotFound) as error:
+            log.debug("rules_not_extended", error=str(error))
+            return False
+        self._applied |= {port.tap: port for port in ports}
+        return True
 
     async def _apply(self, extra: VM | None, closed: AbstractSet[str] = frozenset()) -> None:
         plans = self._plans()
@@ -95,24 +129,24 @@ class NetworkKeeper:
         ports: set[Port] = set()
         forwards: set[Forward] = set()
         leases: dict[str, set[Lease]] = {}
-        for stored in self._cache.list(VM.kind):
-            if extra is not None and stored.data["meta"]["uid"] == extra.uid:
+        for each in self._compute(plans):
+            if extra is not None and each.uid == extra.uid:
                 continue
-            # Thousands of records at every change: only what is needed of them is read.
-            addresses = msgspec.convert(stored.data["status"]["addresses"], tuple[Address, ...])
-            ports.update(_ports_of(Uid(stored.data["meta"]["uid"]), addresses, plans))
-            _add_leases(leases, addresses)
-            if addresses and addresses[0].network in plans and addresses[0].ip not in closed:
-                uid = Uid(stored.data["meta"]["uid"])
-                forwards.update(each for each in _forwards_of(stored.data) if self._has_port(uid, each.host_port))
+            ports.update(each.ports)
+            for network, lease in each.leases:
+                leases.setdefault(network, set()).add(lease)
+            forwards.update(
+                forward for forward in each.forwards if forward.ip not in closed and self._has_port(each.uid, forward.host_port)
+            )
         if extra is not None:
             ports.update(_ports_of(extra.uid, extra.status.addresses, plans))
-            _add_leases(leases, extra.status.addresses)
-        self._applied, self._forwarded = {}, None
+            for network, lease in _leases_of(extra.status.addresses):
+                leases.setdefault(network, set()).add(lease)
+        self._applied, self._forwarded, self._applied_plans = {}, None, None
         await self._fabric.apply_rules(
             build_rules(list(plans.values()), sorted(ports, key=lambda port: port.tap), tuple(forwards))
         )
-        self._applied = {port.tap: port for port in ports}
+        self._applied, self._applied_plans = {port.tap: port for port in ports}, plans
         self._forwarded = frozenset(forward.ip for forward in forwards)
         served = [Served(plan=plans[name], leases=tuple(sorted(leases[name]))) for name in sorted(leases) if name in plans]
         try:
@@ -130,9 +164,24 @@ class NetworkKeeper:
             await self._fabric.remove_network(plan_of(network))
             await self._apply(None)
 
+    def _compute(self, plans: dict[str, NetworkPlan]) -> list[_Computed]:
+        """What each VM needs of the rules. Of thousands of records only those are read that changed since the last time."""
+        before = self._computed
+        found: dict[Key, _Computed] = {}
+        for stored in self._cache.list(VM.kind):
+            known = before.get(stored.key)
+            if known is None or known.revision != stored.revision or known.plans is not plans:
+                known = _compute(stored, plans)
+            found[stored.key] = known
+        self._computed = found
+        return list(found.values())
+
     def _plans(self) -> dict[str, NetworkPlan]:
         networks = (from_stored(Network, stored.data, stored.revision) for stored in self._cache.list(Network.kind))
-        return {network.name: plan_of(network) for network in networks if not network.deleting}
+        plans = {network.name: plan_of(network) for network in networks if not network.deleting}
+        if plans != self._known_plans:
+            self._known_plans = plans
+        return self._known_plans
 
 
 def _ports_of(uid: Uid, addresses: tuple[Address, ...], plans: dict[str, NetworkPlan]) -> list[Port]:
@@ -149,10 +198,26 @@ def _ports_of(uid: Uid, addresses: tuple[Address, ...], plans: dict[str, Network
     ]
 
 
-def _add_leases(leases: dict[str, set[Lease]], addresses: tuple[Address, ...]) -> None:
-    for address in addresses:
-        if address.source == "dhcp" and address.ip:
-            leases.setdefault(address.network, set()).add(Lease(ip=address.ip, mac=address.mac))
+def _leases_of(addresses: tuple[Address, ...]) -> tuple[tuple[str, Lease], ...]:
+    return tuple(
+        (address.network, Lease(ip=address.ip, mac=address.mac))
+        for address in addresses
+        if address.source == "dhcp" and address.ip
+    )
+
+
+def _compute(stored: Stored, plans: dict[str, NetworkPlan]) -> _Computed:
+    uid = Uid(stored.data["meta"]["uid"])
+    addresses = msgspec.convert(stored.data["status"]["addresses"], tuple[Address, ...])
+    is_reached = bool(addresses) and addresses[0].network in plans
+    return _Computed(
+        uid=uid,
+        revision=stored.revision,
+        plans=plans,
+        ports=tuple(_ports_of(uid, addresses, plans)),
+        leases=_leases_of(addresses),
+        forwards=_forwards_of(stored.data) if is_reached else (),
+    )
 
 
 def _forwards_of(data: dict[str, Any]) -> tuple[Forward, ...]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from volant.core.ids import Uid
 from volant.core.resource import Wanted
 from volant.core.vm import VM, VMSpec
 from volant.core.vm_revision import NOBODY, Author
 from volant.store.cache import Cache
-from volant.store.contract import Stored
+from volant.store.owned import BY_OWNER, index_owner
 from volant.store.records import read_resource
 
-BY_OWNER = "owner"
-"""The cache's index of what goes with another resource."""
+__all__ = ["BY_OWNER", "VMMaker", "index_owner", "list_owned"]
 
 
 class VMMaker(Protocol):
@@ -31,12 +29,6 @@ class VMMaker(Protocol):
     ) -> VM:
         """Raises as intent.vms.VMIntent.create."""
         ...
-
-
-def index_owner(stored: Stored) -> Iterator[str]:
-    owner: Any = stored.data["meta"].get("owner")
-    if owner:
-        yield owner
 
 
 def list_owned(cache: Cache, uid: Uid) -> list[VM]:

@@ -13,15 +13,15 @@ from volant.core.disks import own_artifacts
 from volant.core.errors import AlreadyExists, ChecksumMismatch, NotFound, VolantError
 from volant.core.ids import Digest
 from volant.core.plugin import ARTIFACTS_PRESENT, READY, ArtifactStatus, Plugin, PluginStatus, wanted_artifacts
-from volant.core.plugin_versions import is_made_from, split_reference, version_of, version_of_snapshot
+from volant.core.plugin_versions import is_default, is_made_from, name_version, split_reference
 from volant.core.resource import from_stored
-from volant.core.snapshot import Snapshot
 from volant.core.trust import TRUSTED, Judge, Verdict
 from volant.core.vm import VM
 from volant.reconcile.outcome import After, Done, Outcome
 from volant.reconcile.recorder import Note, event_operation
 from volant.store.cache import Cache
 from volant.store.contract import Delete, Key, Operation, Store, Stored
+from volant.store.plugin_users import count_plugin_users
 from volant.store.records import find_resource, key_of, list_resources, update_of
 
 log = structlog.get_logger()
@@ -32,17 +32,35 @@ TRUST_POLL_S = 10.0
 
 
 BY_PLUGIN = "plugin"
-"""The cache's index of VMs by ``project/plugin``, whatever the version."""
+"""The cache's index of a pool's clones by ``project/plugin``, whatever the version."""
 
 
 def index_plugin(stored: Stored) -> list[str]:
-    if stored.key.kind != VM.kind:
+    if stored.key.kind != VM.kind or stored.data["spec"]["power"] != "parked":
         return []
     return [f"{stored.key.project}/{split_reference(stored.data['spec']['plugin'])[0]}"]
 
 
+BY_VERSION = "plugin_version"
+"""The cache's index of the VMs that count as users of a plugin, by ``project/plugin@version``."""
+
+
+def index_version(stored: Stored) -> list[str]:
+    if stored.key.kind != VM.kind or stored.data["spec"]["power"] == "parked":
+        return []
+    name, asked = split_reference(stored.data["spec"]["plugin"])
+    return [f"{stored.key.project}/{name_version(name, stored.data['status'].get('plugin_version') or asked)}"]
+
+
+def count_users(cache: Cache, plugin: Plugin) -> int:
+    """How many VMs were made from this version, those of a pool not counted. It costs the same however many there are."""
+    name = split_reference(plugin.name)[0]
+    versions = [plugin.spec.version, *([""] if is_default(plugin.name) else [])]
+    return sum(cache.count(BY_VERSION, f"{plugin.meta.project}/{name_version(name, version)}") for version in versions)
+
+
 def list_made_from(cache: Cache, plugin: Plugin) -> list[Stored]:
-    """The records of the VMs that were made from this version, those of a pool among them."""
+    """The records of a pool's clones that were made from this version."""
     name = split_reference(plugin.name)[0]
     found = []
     for stored in cache.by_index(BY_PLUGIN, f"{plugin.meta.project}/{name}"):
@@ -82,13 +100,8 @@ class PluginController:
             return Done()
         if plugin.deleting:
             # Only the registry itself may say that nobody uses it any more; the cache may be a moment behind.
-            vms, _ = await list_resources(self._store, VM, plugin.meta.project)
-            snapshots, _ = await list_resources(self._store, Snapshot, plugin.meta.project)
-            users = sum(is_made_from(plugin, version_of(vm)) for vm in vms)
-            users += sum(is_made_from(plugin, version_of_snapshot(one)) for one in snapshots)
-            return await self._remove(plugin, users)
-        stored = list_made_from(self._cache, plugin)
-        users = sum(one.data["spec"]["power"] != "parked" for one in stored)
+            return await self._remove(plugin, await count_plugin_users(self._store, plugin))
+        users = count_users(self._cache, plugin)
         verdict = await self._judge_trust(plugin)
         await self._write(plugin, await self._judge(plugin, users, verdict), *_tell(plugin, verdict))
         return Done() if verdict is None else After(TRUST_POLL_S)
@@ -154,7 +167,7 @@ class PluginController:
     async def _remove(self, plugin: Plugin, users: int) -> Outcome:
         if users:
             status = msgspec.structs.replace(
-                plugin.status, phase="Deleting", reason="InUse", message="it goes with its last VM and snapshot", vms=users
+                plugin.status, phase="Deleting", reason="InUse", message="it goes once nothing needs it", vms=users
             )
             await self._write(plugin, status)
             return After(USERS_GONE_POLL_S)

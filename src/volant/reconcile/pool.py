@@ -109,8 +109,7 @@ class PoolController:
         return plugin.wanted_pool, ""
 
     def _list_parked(self, plugin: Plugin) -> list[VM]:
-        stored = list_made_from(self._cache, plugin)
-        vms = (from_stored(VM, one.data, one.revision) for one in stored if one.data["spec"]["power"] == "parked")
+        vms = (from_stored(VM, one.data, one.revision) for one in list_made_from(self._cache, plugin))
         return sorted((vm for vm in vms if is_parked(vm)), key=lambda vm: (vm.status.phase != "Parked", vm.name))
 
     async def _create(self, plugin: Plugin, shape: VMSpec) -> None:

@@ -12,7 +12,8 @@ from volant.core.errors import HostError
 from volant.core.ids import Uid
 from volant.core.vm import VM, is_parked
 from volant.net.fabric import Fabric
-from volant.reconcile.door import Door, OpenPort
+from volant.reconcile.door import Door
+from volant.reconcile.guest_way import OpenPort
 from volant.store.cache import Cache
 from volant.store.contract import Change, Key, Store, Stored
 from volant.store.records import read_resource

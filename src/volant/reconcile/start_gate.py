@@ -30,6 +30,8 @@ class StartGate:
         if len(self._inside) < self._width and next(iter(self._waiting), uid) == uid:
             self._waiting.pop(uid, None)
             self._inside[uid] = self._clock.monotonic() + LIMIT_S
+            # Several may have left before the first in line came: there is room for more than it.
+            self._call_next()
             return True
         self._waiting.setdefault(uid)
         return False
@@ -37,10 +39,12 @@ class StartGate:
     def leave(self, uid: Uid) -> None:
         """It is ready, or will not be: let the next one in. Does nothing for one that neither starts nor waits."""
         self._waiting.pop(uid, None)
-        if self._inside.pop(uid, None) is None:
-            return
+        if self._inside.pop(uid, None) is not None:
+            self._call_next()
+
+    def _call_next(self) -> None:
         following = next(iter(self._waiting), None)
-        if following is not None:
+        if following is not None and len(self._inside) < self._width:
             self._on_turn(following)
 
     def _expire(self) -> None:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
+import msgspec
 import structlog
 
-from volant.core.cards import MAX_CARDS, card_tap, card_taps
+from volant.core.cards import MAX_CARDS, card_tap
 from volant.core.claim import Claim
 from volant.core.clock import Clock, parse_time
+from volant.core.deployment import Deployment, DeploymentRevision
 from volant.core.disks import own_artifacts
 from volant.core.errors import NotFound, StaleRevision, VolantError
 from volant.core.event import Event
 from volant.core.ids import Digest, Uid
 from volant.core.plugin import Plugin, wanted_artifacts
 from volant.core.snapshot import Snapshot
-from volant.core.vm import VM
+from volant.core.vm import VM, VMSpec
 from volant.net.fabric import Fabric
 from volant.node.local import LocalNode
-from volant.store.contract import MAX_OPERATIONS, Delete, Key, Store
+from volant.store.contract import MAX_OPERATIONS, Delete, Key, Store, Stored
 from volant.store.records import list_resources
 from volant.volume.saved import SavedStore, remove_saved
 
@@ -83,13 +85,20 @@ class Sweeper:
         # What is on the host is looked at before what is in the registry: a VM made in between is then known.
         units = self._node.places.known_uids()
         taps = await self._fabric.list_taps()
-        claims, _ = await list_resources(self._store, Claim, "")
-        vms, _ = await list_resources(self._store, VM, None)
-        await self._sweep_claims(claims, {vm.uid for vm in vms})
-        for uid in sorted(units - {vm.uid for vm in vms} - self._spare()):
+        claims = (await self._store.list(Claim.kind, "")).items
+        # Of thousands of VMs only what is asked for is read.
+        vms = (await self._store.list(VM.kind)).items
+        vm_uids = {Uid(stored.data["meta"]["uid"]) for stored in vms}
+        deployments, _ = await list_resources(self._store, Deployment, None)
+        await self._sweep_claims(claims, vm_uids | {owner.uid for owner in deployments})
+        for uid in sorted(units - vm_uids - self._spare()):
             log.warning("orphan_unit", uid=uid)
             await self._node.release(uid)
-        known_taps = {tap for vm in vms for tap in card_taps(vm)}
+        known_taps = {
+            card_tap(Uid(stored.data["meta"]["uid"]), index)
+            for stored in vms
+            for index in range(len(stored.data["status"]["addresses"]))
+        }
         known_taps |= {card_tap(uid, index) for uid in self._spare() for index in range(MAX_CARDS)}
         for tap in sorted(taps - known_taps):
             log.warning("orphan_tap", tap=tap)
@@ -100,19 +109,21 @@ class Sweeper:
         await self._sweep_events()
         await self._store.compact()
 
-    async def _sweep_claims(self, claims: list[Claim], owners: set[str]) -> None:
+    async def _sweep_claims(self, claims: Sequence[Stored], owners: AbstractSet[str]) -> None:
         newest = self._clock.now() - CLAIM_GRACE
-        for claim in claims:
-            if claim.spec.owner_uid in owners or parse_time(claim.meta.created_at) > newest:
+        for stored in claims:
+            if stored.data["spec"]["owner_uid"] in owners or parse_time(stored.data["meta"]["created_at"]) > newest:
                 continue
-            log.warning("orphan_claim", name=claim.name, owner=claim.spec.owner_name)
-            await self._delete([Delete(Key(Claim.kind, "", claim.name), claim.revision)])
+            log.warning("orphan_claim", name=stored.key.name, owner=stored.data["spec"]["owner_name"])
+            await self._delete([Delete(stored.key, stored.revision)])
 
     async def _sweep_artifacts(self) -> None:
         plugins, _ = await list_resources(self._store, Plugin, None)
-        vms, _ = await list_resources(self._store, VM, None)
+        vms = (await self._store.list(VM.kind)).items
         keep = {digest for plugin in plugins for digest in wanted_artifacts(plugin.manifest).values()}
-        keep |= {digest for vm in vms for digest in own_artifacts(vm.spec)}
+        keep |= {digest for stored in vms for digest in _own_artifacts(stored.data["spec"])}
+        revisions, _ = await list_resources(self._store, DeploymentRevision, None)
+        keep |= {digest for revision in revisions for digest in own_artifacts(revision.spec.vm)}
         for digest in await self._artifacts.sweep(keep, (self._clock.now() - UPLOAD_GRACE).timestamp()):
             log.info("artifact_swept", digest=digest)
 
@@ -141,3 +152,10 @@ class Sweeper:
             await self._store.transact(operations)
         except (NotFound, StaleRevision):
             return  # somebody wrote in between, so it is not old any more; the next pass looks again
+
+
+def _own_artifacts(spec: dict[str, Any]) -> set[Digest]:
+    """The artifacts that the VM of this record needs beside its plugin's: few have any."""
+    if not (spec.get("disks") or spec.get("kernel") or spec.get("initramfs")):
+        return set()
+    return own_artifacts(msgspec.convert(spec, VMSpec))

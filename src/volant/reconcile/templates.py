@@ -239,8 +239,8 @@ class TemplateKeeper:
         return found
 
     def _kinds(self, vm: VM, manifest: Manifest, *, is_first: bool) -> tuple[TemplateKind, ...]:
-        # A workload that runs already was started with the manifest's environment and no other, on a disk of its own.
-        wants_ready = manifest.start.template == "ready" and not vm.spec.env and is_first
+        # A workload that runs already was started as the manifest says, with its environment, on a disk of its own.
+        wants_ready = manifest.start.template == "ready" and not vm.spec.command and not vm.spec.env and is_first
         return ("ready", "booted") if wants_ready else ("booted",)
 
     async def _choose_kind(

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import msgspec
 import structlog
 
-from volant.core.claim import ClaimSpec, build_claim, ip_claim_name, mac_claim_name, slot_claim_name
 from volant.core.clock import Clock, format_time, parse_time
-from volant.core.condition import Condition, set_condition
-from volant.core.errors import (
-    AlreadyExists,
-    Exhausted,
-    GuestUnreachable,
-    VolantError,
-)
-from volant.core.published import port_claim_names
-from volant.core.vm import SCHEDULED, VM, EndRecord
+from volant.core.errors import GuestUnreachable, VolantError
+from volant.core.vm import VM, EndRecord
 from volant.guest.protocol import Exit
 from volant.hypervisor.driver import Ending
 from volant.node.local import Asleep, LocalNode
@@ -26,6 +19,7 @@ from volant.reconcile.guest_demands import AgentTooOld
 from volant.reconcile.lease import LeaseKeeper
 from volant.reconcile.outcome import After, Again, Done, Outcome
 from volant.reconcile.outside import ask_workload
+from volant.reconcile.placement.release import release_claims
 from volant.reconcile.recorder import Note, event_operation
 from volant.reconcile.start_gate import StartGate
 from volant.reconcile.versions import forget_versions
@@ -63,11 +57,11 @@ from volant.reconcile.vm_writer import VMWriter
 from volant.store.cache import Cache
 from volant.store.contract import Delete, Key, Operation, Store
 from volant.store.plugins import find_plugin_of
-from volant.store.records import create_of, find_resource, key_of, update_of
+from volant.store.quotas import QuotaLedger
+from volant.store.records import find_resource, key_of
 
 log = structlog.get_logger()
 
-MAX_SLOTS = 65_536
 STABLE_AFTER_S = 60.0
 """A run that lasted this long ends the row of failures before it."""
 
@@ -92,6 +86,7 @@ class VMController:
         live: LiveChanges,
         *,
         node_name: str,
+        hold_end: Callable[[VM], float] = lambda vm: 0.0,
     ) -> None:
         self._store = store
         self._cache = cache
@@ -105,6 +100,8 @@ class VMController:
         self._live = live
         self._leases = LeaseKeeper(store, clock, starter.connect)
         self._node_name = node_name
+        self._ledger = QuotaLedger(store)
+        self._hold_end = hold_end
 
     async def reconcile(self, key: Key) -> Outcome:
         vm = await find_resource(self._store, VM, key.project, key.name)
@@ -112,7 +109,7 @@ class VMController:
             return Done()
         found = await self._node.find(vm.uid)
         run = found if isinstance(found, Run) else None
-        seen = look_at(vm, found)
+        seen = look_at(vm, found, 0.0 if run is None else self._hold_end(vm))
         is_asleep = isinstance(found, Asleep)
         # From here to the step there is no await: what is decided here is what is there.
         action = Rest() if self._node.is_in_hand(vm.uid) else decide(vm, seen, self._clock.now())
@@ -138,7 +135,8 @@ class VMController:
     async def _act(self, vm: VM, run: Run | None, action: Action, *, asleep: bool) -> Outcome:
         match action:
             case Schedule():
-                return await self._schedule(vm)
+                # The scheduler, on the leader, gives it one.
+                return Done()
             case Launch():
                 return await self._beginner.launch(vm)
             case Configure():
@@ -156,7 +154,7 @@ class VMController:
                 await self._starter.renew(vm, run)
                 return await self._rest(vm, run, None)
             case Install():
-                return await (self._schedule(vm) if vm.status.slot is None else self._beginner.install(vm))
+                return Done() if vm.status.slot is None else await self._beginner.install(vm)
             case Wake():
                 return await self._beginner.wake(vm)
             case Suspend():
@@ -185,31 +183,6 @@ class VMController:
                 return await self._rest(vm, run, seconds, asleep=asleep)
 
     # The steps
-
-    async def _schedule(self, vm: VM) -> Outcome:
-        now = format_time(self._clock.now())
-        taken = {stored.key.name for stored in self._cache.list("Claim")}
-        for slot in range(MAX_SLOTS):
-            name = slot_claim_name(self._node_name, slot)
-            if name in taken:
-                continue
-            claim = build_claim(
-                name,
-                ClaimSpec(thing="slot", owner_kind=VM.kind, owner_name=vm.name, owner_uid=vm.uid, node=self._node_name),
-                now,
-            )
-            condition = Condition(
-                type=SCHEDULED, status="True", reason="Scheduled", message=f"on node {self._node_name}, slot {slot}"
-            )
-            conditions = set_condition(vm.status.conditions, condition, now)
-            status = msgspec.structs.replace(vm.status, node=self._node_name, slot=slot, conditions=conditions)
-            scheduled = msgspec.structs.replace(vm, status=status)
-            try:
-                await self._store.transact([create_of(claim), update_of(scheduled)])
-            except AlreadyExists:
-                continue
-            return Again()
-        raise Exhausted(f"node {self._node_name} has no slot left")
 
     async def _resume(self, vm: VM, run: Run) -> Outcome:
         refusal = await self._starter.admission.find_refusal(vm) if _is_taken(vm) else None
@@ -306,16 +279,8 @@ class VMController:
         self._live.forget(vm.uid)
         await forget_versions(self._store, vm)
         operations: list[Operation] = [Delete(key_of(vm), vm.revision)]
-        names = [mac_claim_name(address.mac) for address in vm.status.addresses]
-        names += [ip_claim_name(address.network, address.ip) for address in vm.status.addresses if address.ip]
-        names += port_claim_names(vm)
-        if vm.status.slot is not None:
-            names.append(slot_claim_name(vm.status.node, vm.status.slot))
-        for name in names:
-            key = Key("Claim", "", name)
-            stored = await self._store.get(key)
-            if stored is not None and stored.data["spec"]["owner_uid"] == vm.uid:
-                operations.append(Delete(key, stored.revision))
+        operations += await release_claims(self._store, self._cache, vm)
+        operations += await self._ledger.credit(vm)
         operations.append(event_operation(self._cache, vm, Note("Normal", "Deleted", "it is gone"), self._writer.now))
         await self._store.transact(operations)
         log.info("vm_deleted", name=vm.name)
@@ -359,7 +324,8 @@ class VMController:
         return None if run.host_health is None else max(0.0, run.host_health.due_at - self._clock.monotonic())
 
     async def _facts(self, vm: VM, run: Run) -> Facts:
-        return gather_facts(vm, run, has_health_check=await self._starter.has_health_check(vm))
+        # A command that waits for a restart does not run yet, and the plugin's workload is still asked how it is.
+        return gather_facts(vm, run, has_health_check=await self._starter.has_health_check(self._live.as_it_ran(vm)))
 
 
 def _describe_place(vm: VM) -> str:

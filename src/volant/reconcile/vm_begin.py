@@ -19,7 +19,7 @@ from volant.reconcile.backoff import Backoff
 from volant.reconcile.outcome import After, Again, Done, Outcome
 from volant.reconcile.recorder import Note
 from volant.reconcile.start_gate import StartGate
-from volant.reconcile.vm_decision import end_recorded
+from volant.reconcile.vm_decision import LONGEST_RETRY_S, end_recorded
 from volant.reconcile.vm_facts import gather_facts
 from volant.reconcile.vm_live import LiveChanges
 from volant.reconcile.vm_sleep import Sleeper, with_suspended
@@ -31,7 +31,7 @@ from volant.store.records import find_resource
 
 log = structlog.get_logger()
 
-WAIT_S = 5.0
+WAIT_S = 30.0
 """Whoever makes a template, or leaves the gate, has the others look again; this is for the case that nobody does."""
 
 TRUST_POLL_S = 5.0
@@ -40,7 +40,7 @@ TRUST_POLL_S = 5.0
 WAKE_ATTEMPTS = 5
 """After so many failures in a row a VM that sleeps is booted instead."""
 
-RESTART_BACKOFF = Backoff(first_s=1.0, factor=2.0, cap_s=60.0, jitter=0.0)
+RESTART_BACKOFF = Backoff(first_s=1.0, factor=2.0, cap_s=LONGEST_RETRY_S, jitter=0.0)
 
 
 class VMBeginner:

@@ -7,10 +7,13 @@ from datetime import datetime, timedelta
 import msgspec
 
 from volant.core.clock import parse_time
-from volant.core.condition import is_true
+from volant.core.condition import is_false, is_true
 from volant.core.manifest import RestartPolicy
-from volant.core.vm import BOOTED, VM, EndRecord
+from volant.core.vm import BOOTED, SCHEDULED, VM, EndRecord
 from volant.hypervisor.driver import Ending
+
+LONGEST_RETRY_S = 60.0
+"""Between a start that failed, or an end that nobody wanted, and the next start."""
 
 STOP_MARGIN_S = 5.0
 """Beyond its grace, what a guest gets to sync, unmount and power off before it is killed."""
@@ -47,10 +50,12 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing runs, and what was saved of it lies ready."""
     busy: bool = False
     """Somebody has it in hand, for a moment."""
+    hold_s: float = 0.0
+    """How long the end that was asked for is to wait for those who are connected to it."""
 
 
 class Schedule(msgspec.Struct, frozen=True):
-    """Give it a node and a slot there."""
+    """It waits for the scheduler to give it a node and a slot there, or room on the node where it is."""
 
 
 class Launch(msgspec.Struct, frozen=True):
@@ -152,7 +157,7 @@ def decide(vm: VM, seen: Seen, now: datetime) -> Action:
         return Release()
     if not wants_run(vm) or ended_for_good(vm):
         return Rest()
-    if status.slot is None:
+    if wants_place(vm):
         return Schedule()
     waiting = _wait_for_retry(vm, now)
     if waiting is not None:
@@ -169,16 +174,19 @@ def _decide_asleep(vm: VM, now: datetime) -> Action:
         return Install()
     if vm.spec.power == "suspended" and vm.status.started_token == vm.spec.restart_token:
         return Rest()
+    if wants_place(vm):
+        return Schedule()
     # To stop it in an orderly way, too, it has to wake.
     return _wait_for_retry(vm, now) or Wake()
 
 
 def _wait_for_retry(vm: VM, now: datetime) -> Rest | None:
     status = vm.status
-    asked_anew = status.started_token != vm.spec.restart_token
-    if not asked_anew and status.retry_at is not None and parse_time(status.retry_at) > now:
-        return Rest((parse_time(status.retry_at) - now).total_seconds())
-    return None
+    if status.retry_at is None or status.started_token != vm.spec.restart_token:
+        return None
+    left_s = (parse_time(status.retry_at) - now).total_seconds()
+    # A wait that is longer than any was written down before somebody set the clock back.
+    return Rest(left_s) if 0 < left_s <= LONGEST_RETRY_S + 1 else None
 
 
 def _decide_alive(vm: VM, seen: Seen, now: datetime) -> Action:
@@ -191,6 +199,8 @@ def _decide_alive(vm: VM, seen: Seen, now: datetime) -> Action:
         return Destroy("it was to end at once")
     if install_due(vm):
         return Install()
+    if seen.hold_s and seen.stop_asked_at is None and not seen.paused and (end_was_asked(vm) or vm.spec.power == "suspended"):
+        return Rest(seen.hold_s)
     if not seen.has_agent:
         return _decide_without_agent(vm, seen)
     if end_was_asked(vm):
@@ -241,6 +251,13 @@ def is_starting(vm: VM, seen: Seen) -> bool:
 def wants_run(vm: VM) -> bool:
     """True when something should run for it that does not run yet."""
     return not vm.deleting and vm.spec.power in ("running", "parked")
+
+
+def wants_place(vm: VM) -> bool:
+    """True when something should run for it, and it has no node or gave back what it held there."""
+    if not wants_run(vm) or ended_for_good(vm):
+        return False
+    return vm.status.slot is None or is_false(vm.status.conditions, SCHEDULED)
 
 
 def install_due(vm: VM) -> bool:

@@ -9,7 +9,8 @@ from volant.reconcile.identity import differs, is_settled
 from volant.reconcile.vm_decision import Seen, end_was_asked
 
 
-def look_at(vm: VM, found: Run | Ended | Asleep | None) -> Seen:
+def look_at(vm: VM, found: Run | Ended | Asleep | None, hold_s: float = 0.0) -> Seen:
+    """``hold_s`` is how long those who are connected to it may still take (balance.BalanceKeeper.hold_end)."""
     if found is None:
         return Seen()
     if isinstance(found, Asleep):
@@ -38,5 +39,6 @@ def look_at(vm: VM, found: Run | Ended | Asleep | None) -> Seen:
         and health.state == "healthy",
         paused=found.paused,
         # A guest that is being made a template of may hang, and is stopped as any other.
+        hold_s=hold_s,
         busy=bool(found.busy) and not (found.busy == "template" and end_was_asked(vm)),
     )

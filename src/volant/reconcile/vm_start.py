@@ -14,6 +14,7 @@ import structlog
 from volant.core.cards import card_taps
 from volant.core.clock import Clock, format_time
 from volant.core.condition import set_condition
+from volant.core.defaults import fit_command
 from volant.core.errors import ChecksumMismatch, HostError, NotFound, Unavailable, VolantError
 from volant.core.ids import Digest, RunId
 from volant.core.limits import Limits
@@ -319,7 +320,7 @@ class VMStarter:
         plugin = await find_plugin_of(self._store, vm)
         if plugin is None:
             raise Unavailable(f"its plugin {vm.spec.plugin!r} is not installed", hint="install it again, or delete the VM")
-        return plugin, plugin.manifest
+        return plugin, fit_command(plugin.manifest, vm.spec)
 
 
 def _with_device_macs(machine: Machine, saved: Path) -> Machine:

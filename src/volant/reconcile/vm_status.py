@@ -166,7 +166,7 @@ def _project_asleep(vm: VM, now: datetime) -> VMStatus:
         phase, reason, message = "Deleting", "Deleting", "its host is giving back what it held"
     elif vm.spec.power != "suspended" or vm.status.started_token != vm.spec.restart_token:
         phase, reason, message = "Starting", "Waking", "it is being resumed"
-    conditions = vm.status.conditions
+    conditions = _project_place(vm, vm.status.conditions, at)
     for type_ in (BOOTED, AGENT_CONNECTED, READY):
         conditions = _set(conditions, at, type_, type_ == BOOTED, reason, message if type_ == READY else "")
     return msgspec.structs.replace(
@@ -208,9 +208,7 @@ def _project_idle(vm: VM, now: datetime) -> VMStatus:
     conditions = status.conditions
     for type_ in CONDITION_TYPES:
         if type_ == SCHEDULED:
-            conditions = _set(
-                conditions, at, type_, status.slot is not None, "Scheduled" if status.slot is not None else "NotYet", ""
-            )
+            conditions = _project_place(vm, conditions, at)
         elif type_ in (BOOTED, AGENT_CONNECTED, READY):
             conditions = _set(conditions, at, type_, False, reason or "NotYet", message)
     return msgspec.structs.replace(
@@ -227,6 +225,18 @@ def _project_idle(vm: VM, now: datetime) -> VMStatus:
         conditions=conditions,
         observed_generation=vm.meta.generation,
     )
+
+
+def _project_place(vm: VM, conditions: Conditions, at: str) -> Conditions:
+    """What does not run and is not to run holds no room on its node. Else it is as the scheduler said."""
+    at_rest = not vm.deleting and (not wants_run(vm) or ended_for_good(vm))
+    if vm.status.slot is not None and at_rest:
+        message = f"on node {vm.status.node}, where it holds no memory and no cores"
+        return _set(conditions, at, SCHEDULED, False, "AtRest", message)
+    if find_condition(conditions, SCHEDULED) is not None:
+        return conditions
+    is_placed = vm.status.slot is not None
+    return _set(conditions, at, SCHEDULED, is_placed, "Scheduled" if is_placed else "NotYet", "")
 
 
 def _agent_words(facts: Facts, booted: bool) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from volant.store.contract import Batch, Change, Key, Listing, Store, Stored
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 10.0
+CATCH_UP_S = 2.0
 
 IndexFunction = Callable[[Stored], Iterable[str]]
 """The values under which a record is found; none leaves it out."""
@@ -78,6 +79,17 @@ class Cache:
         finally:
             self._waiting.discard(waiter)
 
+    async def catch_up(self, limit_s: float = CATCH_UP_S) -> bool:
+        """True once it has seen all that the store held when this was called; False when it has not within ``limit_s``."""
+        # Of a kind that is nowhere the listing costs nothing and says how far the store is.
+        revision = (await self._store.list("Nothing", "")).revision
+        try:
+            async with asyncio.timeout(limit_s):
+                await self.wait_revision(revision)
+        except TimeoutError:
+            return False
+        return True
+
     @property
     def revision(self) -> int:
         """The newest revision that the cache has seen."""
@@ -107,6 +119,10 @@ class Cache:
     def by_index(self, name: str, value: str) -> _Found:
         """Records that the index ``name`` has under ``value``, in key order."""
         return sorted(self._indexes[name].entries.get(value, {}).values(), key=_key)
+
+    def count(self, name: str, value: str) -> int:
+        """How many records the index ``name`` has under ``value``."""
+        return len(self._indexes[name].entries.get(value, {}))
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Call ``subscriber`` for every change from now on, in order, after the change's whole transaction was taken in.

@@ -137,13 +137,14 @@ class Watchers:
     """Everybody who follows the log."""
 
     def __init__(self) -> None:
-        self._watchers: set[Watcher] = set()
+        # No set: whoever began to watch first is told first.
+        self._watchers: dict[Watcher, None] = {}
 
     def add(self, watcher: Watcher) -> None:
-        self._watchers.add(watcher)
+        self._watchers[watcher] = None
 
     def discard(self, watcher: Watcher) -> None:
-        self._watchers.discard(watcher)
+        self._watchers.pop(watcher, None)
 
     def tell(self, before: int, after: int, kinds: frozenset[str]) -> None:
         for watcher in self._watchers:

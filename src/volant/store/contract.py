@@ -1,7 +1,8 @@
 """The Store contract: what every keeper promises. Arguments and answers are plain data.
 
 - Every transaction gets the next revision of one global counter. Its events share that revision and arrive together.
-- A transaction holds at most MAX_OPERATIONS operations, writes at most MAX_BYTES of JSON, and names a key at most once.
+- A transaction holds at most MAX_OPERATIONS operations, one RequireLease not counted, writes at most MAX_BYTES of JSON, and
+  names a key at most once.
 - ``list`` returns the revision to watch from; ``watch`` replays from any retained revision and then follows.
 - What was acknowledged is durable. Nothing of a transaction that raised is kept.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from volant.core.deployment import DeploymentRevision
 from volant.core.disks import own_artifacts
 from volant.core.ids import Digest
 from volant.core.plugin import Plugin, wanted_artifacts
@@ -47,7 +48,8 @@ async def list_versions(store: Store, project: str, name: str) -> list[Plugin]:
 
 
 async def list_needed(store: Store) -> dict[Digest, set[str]]:
-    """Every file that is needed, and by what: ``nginx@1.2.0`` of a plugin, ``VM web`` of one with files of its own."""
+    """Every file that is needed, and by what: ``nginx@1.2.0`` of a plugin, ``VM web`` or ``deployment shop`` of those with files
+    of their own."""
     needed: dict[Digest, set[str]] = {}
     plugins, _ = await list_resources(store, Plugin, None)
     for plugin in plugins:
@@ -57,4 +59,8 @@ async def list_needed(store: Store) -> dict[Digest, set[str]]:
     for vm in vms:
         for digest in own_artifacts(vm.spec):
             needed.setdefault(digest, set()).add(f"VM {vm.name}")
+    revisions, _ = await list_resources(store, DeploymentRevision, None)
+    for revision in revisions:
+        for digest in own_artifacts(revision.spec.vm):
+            needed.setdefault(digest, set()).add(f"deployment {revision.spec.deployment}")
     return needed

@@ -54,8 +54,10 @@ def prepare(operations: Sequence[Operation]) -> Prepared:
     """
     if not operations:
         raise InvalidInput("a transaction needs at least one operation")
-    if len(operations) > MAX_OPERATIONS:
-        raise InvalidInput(f"a transaction holds at most {MAX_OPERATIONS} operations, this one has {len(operations)}")
+    # A lease is asked for beside what is done, so that whoever fills a transaction need not know that it must be held.
+    count = sum(not isinstance(operation, RequireLease) for operation in operations)
+    if count > MAX_OPERATIONS or len(operations) > MAX_OPERATIONS + 1:
+        raise InvalidInput(f"a transaction holds at most {MAX_OPERATIONS} operations, this one has {count}")
     written: list[Written | None] = []
     named: set[Key] = set()
     size = 0

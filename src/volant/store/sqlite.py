@@ -22,7 +22,7 @@ from volant.store.database import connect_reader, connect_writer, create_file, e
 from volant.store.listing import Wanted, read_listing, read_record
 from volant.store.prepared import check_key, check_text, prepare
 from volant.store.schema import load_migrations, migrate
-from volant.store.writer import Writer
+from volant.store.writer import RunSoon, Writer
 
 SHORT_ROWS = 200
 SHORT_BYTES = 256 * 1024
@@ -78,6 +78,7 @@ class SqliteStore:
         *,
         retained_revisions: int = RETAINED_REVISIONS,
         retained_s: float = RETAINED_S,
+        run_soon: RunSoon | None = None,
     ) -> None:
         self._opened = opened
         self._clock = clock
@@ -85,7 +86,7 @@ class SqliteStore:
         self._retained_revisions = retained_revisions
         self._retained_s = retained_s
         self._watchers = Watchers()
-        self._writer = Writer(opened.writer, self._watchers.tell)
+        self._writer = Writer(opened.writer, self._watchers.tell, run_soon=run_soon)
         self._closing: asyncio.Task[None] | None = None
 
     @property
@@ -187,10 +188,11 @@ async def open_store(
     vfs: str | None = None,
     retained_revisions: int = RETAINED_REVISIONS,
     retained_s: float = RETAINED_S,
+    run_soon: RunSoon | None = None,
 ) -> AsyncIterator[SqliteStore]:
     """The store at ``path``, which is made when it is not there (mode 0600; its directory must exist), until the block ends.
 
-    One process at a time owns a store: watchers hear only of what was written through their own.
+    One process at a time owns a store: watchers hear only of what was written through their own. ``run_soon`` as in ``Writer``.
 
     Raises:
         HostError: the file is no store, or not one that this version can read.
@@ -202,7 +204,7 @@ async def open_store(
     except BaseException:
         threads.shutdown(wait=False)
         raise
-    store = SqliteStore(opened, clock, threads, retained_revisions=retained_revisions, retained_s=retained_s)
+    store = SqliteStore(opened, clock, threads, retained_revisions=retained_revisions, retained_s=retained_s, run_soon=run_soon)
     try:
         yield store
     finally:

@@ -28,6 +28,8 @@ T = TypeVar("T")
 Work = Callable[[Group], T]
 Committed = Callable[[int, int, frozenset[str]], None]
 """Called on the loop with the revision before the group, the one after, and the kinds that were written."""
+RunSoon = Callable[[Callable[[], None]], object]
+"""Has what it is given called on the loop, once, a little later."""
 
 
 class _Job(msgspec.Struct):
@@ -39,12 +41,13 @@ class _Job(msgspec.Struct):
 
 
 class Writer:
-    """Runs work on ``connection`` in a thread of its own until it is stopped.
+    """Runs work on ``connection`` in a thread of its own until it is stopped; with ``run_soon`` on the loop instead, for a
+    simulation that decides when.
 
     ``committed`` is called on the loop for every group that wrote, before its members hear their results.
     """
 
-    def __init__(self, connection: apsw.Connection, committed: Committed) -> None:
+    def __init__(self, connection: apsw.Connection, committed: Committed, *, run_soon: RunSoon | None = None) -> None:
         self._connection = connection
         self._committed = committed
         self._loop = asyncio.get_running_loop()
@@ -52,6 +55,11 @@ class Writer:
         self._group: list[_Job] = []
         self._stopping = False
         self._stopped: asyncio.Future[None] = self._loop.create_future()
+        self._run_soon = run_soon
+        self._is_due = False
+        self._thread: threading.Thread | None = None
+        if run_soon is not None:
+            return
         # A daemon thread: an interpreter that ends without close() must not wait for work that never comes.
         self._thread = threading.Thread(target=self._run, name="volant-store-writer", daemon=True)
         self._thread.start()
@@ -68,26 +76,46 @@ class Writer:
         if self._stopping:
             raise Unavailable("the store is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Job(work, size, future))
+        self._put(_Job(work, size, future))
         return await future
 
     async def stop(self) -> None:
         """Finish what was accepted and end the thread. The connection stays open."""
         if not self._stopping:
             self._stopping = True
-            self._jobs.put(None)
+            self._put(None)
         await asyncio.shield(self._stopped)
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _put(self, job: _Job | None) -> None:
+        self._jobs.put(job)
+        if self._run_soon is not None and not self._is_due:
+            self._is_due = True
+            self._run_soon(self._run_due)
 
     def _run(self) -> None:
         try:
             while group := self._collect():
-                self._group = group
-                self._commit(group)
-                self._group = []
-                self._call_loop(_settle, group)
+                self._write(group)
         finally:
             self._call_loop(self._set_stopped)
+
+    def _run_due(self) -> None:
+        """What the thread does, once for what waits now."""
+        self._is_due = False
+        while not self._jobs.empty():
+            group = self._collect()
+            if not group:
+                self._call_loop(self._set_stopped)
+                return
+            self._write(group)
+
+    def _write(self, group: list[_Job]) -> None:
+        self._group = group
+        self._commit(group)
+        self._group = []
+        self._call_loop(_settle, group)
 
     def _collect(self) -> list[_Job]:
         """Wait for work, then take what is there. Empty when the writer was told to stop and everything is done."""

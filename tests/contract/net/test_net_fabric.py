@@ -89,6 +89,21 @@ async def test_rules_may_be_applied_again_changed_and_taken_away(fabric: Fabric,
         await fabric.apply_rules(ruleset)
 
 
+async def test_ports_are_added_to_rules_that_are_known_and_the_next_whole_rules_replace_all(
+    fabric: Fabric, plan: NetworkPlan
+) -> None:
+    first = Port(tap=TAP, bridge=plan.bridge, mac="02:00:00:00:00:01", ip="192.168.127.2")
+    more = Port(tap="vt-more", bridge=plan.bridge, mac="02:00:00:00:00:02", ip="192.168.127.3")
+    assert not await fabric.extend_rules([first]), "nobody knows what is installed"
+    await fabric.apply_rules(build_rules([plan], [first]))
+    assert await fabric.extend_rules([more])
+    assert await fabric.extend_rules([more]), "it may be done twice"
+    await fabric.apply_rules(build_rules([plan], [first]))
+    assert await fabric.extend_rules([more])
+    await fabric.apply_rules(build_rules([], []))
+    assert not await fabric.extend_rules([more]), "there is nothing to extend"
+
+
 async def test_a_fresh_network_collides_with_nothing(fabric: Fabric, plan: NetworkPlan) -> None:
     assert await fabric.find_collisions(plan) == []
     await fabric.ensure_network(plan)

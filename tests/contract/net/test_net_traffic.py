@@ -104,6 +104,26 @@ async def test_neighbours_hear_each_other(guests: dict[str, Guest]) -> None:
     assert (await guests["a"].receive_until(MARKER))[-1][6:12] == mac_bytes(B.mac)
 
 
+async def test_a_guest_that_came_later_speaks_and_lies_no_more_than_others(host_fabric: HostFabric, plan: NetworkPlan) -> None:
+    await host_fabric.ensure_network(plan)
+    await host_fabric.apply_rules(build_rules([plan], [A]))
+    assert await host_fabric.extend_rules([B])
+    a = Guest(await host_fabric.open_tap(A.tap, A.bridge), A.mac, A.ip)
+    b = Guest(await host_fabric.open_tap(B.tap, B.bridge), B.mac, B.ip)
+    try:
+        a.send_udp(B.mac, B.ip, 9, MARKER)
+        await b.receive_until(MARKER)
+        await assert_dropped(ethernet(B.mac, A.mac, 0x0800, ipv4("192.168.127.9", A.ip, 17, udp(1, 2, LIE))), b, a)
+        await host_fabric.apply_rules(build_rules([plan], [A]))
+        b.send(ethernet(B.mac, A.mac, 0x0800, ipv4(B.ip, A.ip, 17, udp(1, 2, LIE))))
+        await host_fabric.apply_rules(build_rules([plan], [A, B]))
+        b.send_udp(A.mac, A.ip, 9, MARKER)
+        assert not [seen for seen in await a.receive_until(MARKER) if LIE in seen], "whole rules took its right away"
+    finally:
+        a.close()
+        b.close()
+
+
 @pytest.mark.parametrize(
     "frame",
     [

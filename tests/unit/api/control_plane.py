@@ -120,12 +120,20 @@ class FakeVMs:
         return await self._change(name, expected_generation, "running")
 
     async def stop(
-        self, name: str, *, project: str = "default", expected_generation: int | None = None, force: bool = False
+        self,
+        name: str,
+        *,
+        project: str = "default",
+        expected_generation: int | None = None,
+        force: bool = False,
+        disrupt: bool = False,
     ) -> VM:
         vm = await self._change(name, expected_generation, "stopped")
         return await self.table.put(replace(vm, spec=replace(vm.spec, force_stop=True))) if force else vm
 
-    async def suspend(self, name: str, *, project: str = "default", expected_generation: int | None = None) -> VM:
+    async def suspend(
+        self, name: str, *, project: str = "default", expected_generation: int | None = None, disrupt: bool = False
+    ) -> VM:
         if self.table.get(name).spec.power == "stopped":
             raise WrongState(f"the VM {name!r} does not run", hint=f"volar vms start {name}")
         return await self._change(name, expected_generation, "suspended")
@@ -134,7 +142,12 @@ class FakeVMs:
         vm = await self._change(name, expected_generation, "running")
         return await self.table.put(replace(vm, spec=replace(vm.spec, snapshot=snapshot)))
 
-    restart = resume = start
+    async def restart(
+        self, name: str, *, project: str = "default", expected_generation: int | None = None, disrupt: bool = False
+    ) -> VM:
+        return await self.start(name, project=project, expected_generation=expected_generation)
+
+    resume = start
 
     async def delete(
         self,
@@ -144,6 +157,7 @@ class FakeVMs:
         uid: str | None = None,
         expected_generation: int | None = None,
         force: bool = False,
+        disrupt: bool = False,
     ) -> VM:
         vm = self._checked(name, expected_generation)
         if uid not in (None, vm.uid):

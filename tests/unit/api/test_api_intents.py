@@ -25,11 +25,17 @@ from volant.core.snapshot import Snapshot
 from volant.core.vm import VM, VMSpec, VMStatus
 from volant.intent import (
     ConfigurationIntent,
+    CronJobIntent,
+    DeploymentIntent,
+    DrainIntent,
     EventIntent,
     Intents,
+    JobIntent,
     NetworkIntent,
+    NodeIntent,
     PluginIntent,
     PoolIntent,
+    QuotaIntent,
     SnapshotIntent,
     SystemIntent,
     VMIntent,
@@ -65,6 +71,7 @@ async def client(store: SqliteStore, tmp_path: Path) -> AsyncIterator[Client]:
     await ensure_default_network(store, clock, NetworkSpec())
     vms = VMIntent(store, clock)
     plugins = PluginIntent(store, clock, door.artifact_size, Trust("off", tmp_path / "trust"))
+    jobs = JobIntent(store, clock, vms)
     intents = Intents(
         vms=vms,
         plugins=plugins,
@@ -74,6 +81,12 @@ async def client(store: SqliteStore, tmp_path: Path) -> AsyncIterator[Client]:
         pools=PoolIntent(store),
         configuration=ConfigurationIntent(clock, vms),
         networks=NetworkIntent(store, clock),
+        nodes=NodeIntent(store, clock),
+        drains=DrainIntent(store, clock, NodeIntent(store, clock), vms),
+        quotas=QuotaIntent(store, clock),
+        jobs=jobs,
+        cron_jobs=CronJobIntent(store, clock, jobs),
+        deployments=DeploymentIntent(store, clock, vms),
     )
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(tmp_path / "v.sock"))

@@ -120,7 +120,7 @@ def test_the_headers_that_a_route_looks_at_stand_in_it() -> None:
         return {one["name"] for one in parameters if one["in"] == "header"}
 
     assert headers("/api/v1/vms", "post") == {"Idempotency-Key", "Volant-Reason"}
-    assert headers("/api/v1/vms/{name}", "patch") == {"If-Match", "Volant-Reason"}
+    assert headers("/api/v1/vms/{name}", "patch") == {"If-Match", "Volant-Manager", "Volant-Reason"}
     assert headers("/api/v1/vms/{name}", "get") == {"If-None-Match"}
     assert headers("/api/v1/vms", "get") == {"If-None-Match", "Last-Event-ID"}
     assert headers("/api/v1/vms/{name}/agent/{path}", "post") == {"Volant-Timeout"}

@@ -59,7 +59,8 @@ def test_versions_stand_side_by_side(client: Client) -> None:
     assert client.plugins.set_default("job", "2.0").spec.version == "2.0"
     with pytest.raises(NotFound):
         client.plugins.set_default("job", "3.0")
-    assert client.plugins.users("job") == {"vms": ["new", "old"], "snapshots": []}
+    users = client.plugins.users("job")
+    assert users == {"vms": ["new", "old"], "snapshots": [], "deployments": [], "jobs": [], "cron_jobs": []}
     assert client.plugins.users("job@1.0")["vms"] == ["old"]
     with pytest.raises(InUse):
         client.plugins.remove("job@1.0")

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from volant.core.condition import Condition
 from volant.core.ids import Uid
 from volant.core.resource import Meta
 from volant.core.vm import VM, VMSpec, VMStatus
-from volant.core.wait import Goal, describe_progress, goal_reached
+from volant.core.wait import Goal, describe_progress, goal_reached, is_withdrawn
 
 
 def make_vm(generation: int = 1, **status: Any) -> VM:
@@ -48,3 +49,11 @@ def test_progress_names_what_is_waited_for() -> None:
     assert describe_progress(make_vm(phase="Preparing", conditions=conditions)).endswith("NetworkReady (the bridge is missing)")
     assert describe_progress(make_vm(phase="Failed", message="it broke")) == "Failed: it broke"
     assert describe_progress(make_vm(generation=2, phase="Stopped", message="it was asked to stop")) == "accepted"
+
+
+def test_a_stop_is_withdrawn_when_somebody_asks_for_it_to_run_again() -> None:
+    running = make_vm()
+    stopped = msgspec.structs.replace(running, spec=VMSpec(plugin="nginx", power="stopped"))
+    assert is_withdrawn(stopped, running)
+    assert not is_withdrawn(stopped, stopped)
+    assert not is_withdrawn(running, running), "it waits for an end that comes by itself"

@@ -12,11 +12,17 @@ from volant.core.node import NodeStatus
 from volant.core.simulated_clock import SimulatedClock
 from volant.intent import (
     ConfigurationIntent,
+    CronJobIntent,
+    DeploymentIntent,
+    DrainIntent,
     EventIntent,
     Intents,
+    JobIntent,
     NetworkIntent,
+    NodeIntent,
     PluginIntent,
     PoolIntent,
+    QuotaIntent,
     SnapshotIntent,
     SystemIntent,
     VMIntent,
@@ -73,6 +79,7 @@ async def intents(store: Store, trust: Trust) -> Intents:
     await ensure_default_network(store, clock, NetworkSpec(subnet="10.9.0.0/29"))
     vms = VMIntent(store, clock)
     plugins = PluginIntent(store, clock, artifact_size, trust)
+    jobs = JobIntent(store, clock, vms)
     return Intents(
         vms=vms,
         plugins=plugins,
@@ -82,4 +89,10 @@ async def intents(store: Store, trust: Trust) -> Intents:
         pools=PoolIntent(store),
         configuration=ConfigurationIntent(clock, vms),
         networks=NetworkIntent(store, clock),
+        nodes=NodeIntent(store, clock),
+        drains=DrainIntent(store, clock, NodeIntent(store, clock), vms),
+        quotas=QuotaIntent(store, clock),
+        jobs=jobs,
+        cron_jobs=CronJobIntent(store, clock, jobs),
+        deployments=DeploymentIntent(store, clock, vms),
     )

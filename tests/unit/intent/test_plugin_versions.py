@@ -128,7 +128,7 @@ async def test_a_version_in_use_is_not_replaced(intents: Intents) -> None:
     await install(intents, "1.0")
     await create(intents, "web")
     await install(intents, "2.0")
-    with pytest.raises(InUse, match=r"version 1\.0 .* web was made from it"):
+    with pytest.raises(InUse, match=r"version 1\.0 .* the VMs web need it"):
         await install(intents, "1.0", REPLACE, resources={"cpu_cores": 2, "memory_mb": 128})
 
 
@@ -163,7 +163,7 @@ async def test_one_version_goes_and_the_others_stay(intents: Intents) -> None:
     await install(intents, "1.0")
     await create(intents, "web")
     await install(intents, "2.0")
-    with pytest.raises(InUse, match="used by web"):
+    with pytest.raises(InUse, match="needed by the VMs web"):
         await intents.plugins.remove("nginx@1.0")
     with pytest.raises(InUse, match="there are other versions"):
         await intents.plugins.remove("nginx@2.0")
@@ -177,7 +177,7 @@ async def test_removing_a_plugin_is_removing_all_its_versions(intents: Intents) 
     await install(intents, "1.0")
     await create(intents, "web")
     await install(intents, "2.0")
-    with pytest.raises(InUse, match="used by web"):
+    with pytest.raises(InUse, match="needed by the VMs web"):
         await intents.plugins.remove("nginx")
     assert not any(one.deleting for one in await intents.plugins.versions.list("nginx"))
 

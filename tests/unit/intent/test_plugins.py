@@ -73,7 +73,7 @@ async def test_what_cannot_be_installed_says_which_field(intents: Intents, manif
 async def test_a_plugin_in_use_stays(intents: Intents) -> None:
     await intents.plugins.install(make_manifest())
     await intents.vms.create(Wanted(name="web", labels={}, spec=VMSpec(plugin="nginx")))
-    with pytest.raises(InUse, match="used by web"):
+    with pytest.raises(InUse, match="needed by the VMs web"):
         await intents.plugins.remove("nginx")
     assert not (await intents.plugins.get("nginx")).deleting
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from volant.core.errors import HostError
 from volant.core.ids import Uid
 from volant.core.resource import to_stored
 from volant.core.vm import VM
@@ -125,3 +126,30 @@ def test_only_what_changes_forwards_asks_for_rules() -> None:
     assert not told(waiting, None) and not told(None, waiting)
     plain = make_vm()
     assert not told(plain, change_vm(plain, ready=False))
+
+
+async def test_a_start_adds_to_the_rules_in_force_and_does_not_make_them_anew(world: World) -> None:
+    await world.add(make_vm("web", ports=PORTS, ip="10.9.0.2"))
+    keeper = NetworkKeeper(world.cache, world.fabric, listens_everywhere)
+    await keeper.ensure()
+    applied = world.fabric.applied
+    new = make_vm("new", ip="10.9.0.3", ready=False)
+    await keeper.ensure_port(new)
+    await keeper.ensure_port(new)
+    assert (world.fabric.applied, world.fabric.extended) == (applied, 1)
+    await keeper.ensure_port(change_vm(new, addresses=make_vm("new", ip="10.9.0.4").status.addresses))
+    assert (world.fabric.applied, world.fabric.extended) == (applied + 1, 1), "what it may say no longer has to go"
+
+
+async def test_rules_that_could_not_be_extended_are_made_anew(world: World) -> None:
+    keeper = NetworkKeeper(world.cache, world.fabric, listens_everywhere)
+    await keeper.ensure()
+    applied = world.fabric.applied
+
+    def fail(step: str) -> None:
+        if step == "extend_rules":
+            raise HostError("nft: no such table")
+
+    world.fabric.before = fail
+    await keeper.ensure_port(make_vm("new", ip="10.9.0.3"))
+    assert (world.fabric.applied, world.fabric.extended) == (applied + 1, 0)

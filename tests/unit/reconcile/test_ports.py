@@ -15,7 +15,7 @@ import pytest
 from volant.core.errors import Unavailable
 from volant.core.vm import EndRecord
 from volant.net.socket import set_reset_on_close
-from volant.reconcile import door
+from volant.reconcile import door, listeners
 from volant.reconcile.door import judge_door
 from volant.reconcile.ports import PortKeeper
 
@@ -363,14 +363,14 @@ async def test_a_port_that_somebody_else_has_is_told_once_and_tried_again(kept: 
 
     await until_read(told)
     for _ in range(3):
-        await kept.world.clock.advance(door.LISTEN_AGAIN_S)
+        await kept.world.clock.advance(listeners.LISTEN_AGAIN_S)
     [(reason, message)] = await kept.world.events()
     assert (reason, message.startswith("port 8080 of the host is used by another program")) == ("PortUnavailable", True)
     assert sum(len(each) for each in kept.world.store.writes) == 2, "the VM and the one event"
     uid = (await kept.world.read("web")).uid
     assert (kept.keeper.has_port(uid, HOST_PORT), kept.keeper.has_port(uid, 8081), kept.opened) == (False, True, 1)
     kept.world.fabric.taken_ports.clear()
-    await kept.world.clock.advance(door.LISTEN_AGAIN_S)
+    await kept.world.clock.advance(listeners.LISTEN_AGAIN_S)
     await until(lambda: kept.opened == 2)
     assert kept.keeper.has_port(uid, HOST_PORT)
     await ask(await kept.connect())

@@ -45,3 +45,16 @@ async def test_one_that_never_becomes_ready_is_not_waited_for_for_ever() -> None
     assert gate.enter(a) and not gate.enter(b)
     await clock.advance(LIMIT_S + 1)
     assert gate.enter(b)
+
+
+def test_all_places_that_come_free_at_once_are_taken() -> None:
+    turns: list[Uid] = []
+    gate = StartGate(SimulatedClock(), 2, turns.append)
+    a, b, c, d = uids(4)
+    assert [gate.enter(uid) for uid in (a, b, c, d)] == [True, True, False, False]
+    gate.leave(a)
+    gate.leave(b)
+    assert set(turns) == {c}, "d is not the first in line"
+    assert gate.enter(c)
+    assert turns[-1] == d, "there is room for it as well, and nobody else leaves"
+    assert gate.enter(d)

@@ -102,6 +102,12 @@ def test_a_backoff_is_waited_for() -> None:
     assert decide(vm, Seen(), NOW + timedelta(seconds=4)) == Launch()
 
 
+def test_a_backoff_is_not_waited_for_longer_than_any_is_when_the_clock_was_set_back() -> None:
+    vm = make_vm(status=ended(retry_at=format_time(NOW + timedelta(seconds=60))))
+    assert decide(vm, Seen(), NOW) == Rest(60.0)
+    assert decide(vm, Seen(), NOW - timedelta(hours=1)) == Launch()
+
+
 def test_a_start_asked_for_by_name_does_not_wait() -> None:
     vm = make_vm(spec={"restart_token": 1}, status=ended(retry_at=format_time(NOW + timedelta(seconds=4))))
     assert decide(vm, Seen(), NOW) == Launch()

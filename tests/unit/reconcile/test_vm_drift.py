@@ -45,6 +45,7 @@ CHANGES: dict[str, Any] = {
     "disk_mb": 2048,
     "root": "ephemeral",
     "restart_policy": "never",
+    "command": ("true",),
     "env": {"A": "b"},
     "isolation": "hardware",
     "hypervisor": "qemu",

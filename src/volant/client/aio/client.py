@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING
 from volant.client.aio.connection import RECONNECT_S, RETRY_S, Connection
 
 if TYPE_CHECKING:
+    from volant.client.aio.apply import Applications
     from volant.client.aio.artifacts import Artifacts
     from volant.client.aio.configurations import Configurations
+    from volant.client.aio.cron_jobs import CronJobs
+    from volant.client.aio.deployments import Deployments
     from volant.client.aio.events import Events
     from volant.client.aio.inspection import Inspections
+    from volant.client.aio.jobs import Jobs
     from volant.client.aio.networks import Networks
+    from volant.client.aio.nodes import Nodes
     from volant.client.aio.plugin_indexes import PluginIndexes
     from volant.client.aio.plugins import Plugins
     from volant.client.aio.pools import Pools
+    from volant.client.aio.quotas import Quotas
     from volant.client.aio.snapshots import Snapshots
     from volant.client.aio.system import System
     from volant.client.aio.templates import Templates
@@ -109,6 +115,24 @@ class AsyncClient:
         return Networks(self.connection)
 
     @cached_property
+    def deployments(self) -> Deployments:
+        from volant.client.aio.deployments import Deployments
+
+        return Deployments(self.connection)
+
+    @cached_property
+    def nodes(self) -> Nodes:
+        from volant.client.aio.nodes import Nodes
+
+        return Nodes(self.connection)
+
+    @cached_property
+    def quotas(self) -> Quotas:
+        from volant.client.aio.quotas import Quotas
+
+        return Quotas(self.connection)
+
+    @cached_property
     def inspections(self) -> Inspections:
         from volant.client.aio.inspection import Inspections
 
@@ -119,3 +143,21 @@ class AsyncClient:
         from volant.client.aio.workloads import Workloads
 
         return Workloads(self.connection)
+
+    @cached_property
+    def applications(self) -> Applications:
+        from volant.client.aio.apply import Applications
+
+        return Applications(self.connection)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        from volant.client.aio.jobs import Jobs
+
+        return Jobs(self.connection)
+
+    @cached_property
+    def cron_jobs(self) -> CronJobs:
+        from volant.client.aio.cron_jobs import CronJobs
+
+        return CronJobs(self.connection)

@@ -33,6 +33,21 @@ class System:
         found: dict[str, Any] = await self._connection.get_json("/api/v1/system/summary")
         return found
 
+    async def queues(self) -> list[dict[str, Any]]:
+        """One for each controller: what waits, and what its passes cost."""
+        found: list[dict[str, Any]] = (await self._connection.get_json("/api/v1/system/queues"))["items"]
+        return found
+
+    async def queue(self, controller: str, *, limit: int | None = None) -> dict[str, Any]:
+        """``queue``, and ``keys``: at most ``limit`` of those that wait, are planned or in hand, and why. Raises NotFound."""
+        found: dict[str, Any] = await self._connection.get_json(f"/api/v1/system/queues/{controller}", {"limit": limit})
+        return found
+
+    async def leader(self) -> dict[str, Any]:
+        """``node``, ``since``, and ``here``: whether it is the volantd that answers."""
+        found: dict[str, Any] = await self._connection.get_json("/api/v1/system/leader")
+        return found
+
     async def rotate_token(self) -> str:
         """A new token for who connects by TCP; the old one is worth nothing any more."""
         return str((await self._connection.request("POST", "/api/v1/system/token")).json()["token"])

@@ -1,0 +1,1 @@
+"""Autoscaling: what deployments do, and how many replicas they should have for it."""

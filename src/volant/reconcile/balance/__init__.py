@@ -1,0 +1,1 @@
+"""A deployment's ports: each connection is led to one of its replicas."""
