@@ -1,10 +1,11 @@
 # The commands of this house. `make demo` and `make test` install what they miss.
-.PHONY: help setup demo test lint bench man clean
+.PHONY: help setup demo test nightly lint bench man clean
 
 help:
 	@echo "make demo    build a real nginx image, boot it in two microVMs, fetch a page from each, clean up"
 	@echo "             (KEEP=1 leaves it running and prints how to use and end it)"
 	@echo "make test    lint, types and every test that this machine can run"
+	@echo "make nightly thousands of seeds of the deterministic simulation (SEEDS=5000)"
 	@echo "make lint    ruff, mypy and the walls between the rooms"
 	@echo "make bench   measure against the peers named in bench/RESULTS.md"
 	@echo "make man     write the manual pages to build/man"
@@ -26,6 +27,11 @@ lint: setup
 test: lint
 	@$(MAKE) -s -C native OUT=../build/native test test-agent
 	@.venv/bin/pytest $(PYTEST_ARGS)
+
+SEEDS ?= 5000
+
+nightly: setup
+	@.venv/bin/python -m tests.sim.deterministic --count $(SEEDS) --from $$(date +%Y%m%d)0000 --keep-going
 
 bench: setup
 	@.venv/bin/python -m bench $(BENCH)

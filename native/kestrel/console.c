@@ -1,9 +1,16 @@
 #include "console.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
+
+#include "loop.h"
+
+enum { LOOK_MS = 2 };
 
 static int console_fd = -1;
 
@@ -26,4 +33,26 @@ void console_say(const char *format, ...)
     line[used++] = '\n';
     if (write(console_fd, line, used) < 0)
         return; /* full or gone: nothing better to do with the line */
+}
+
+/* What a terminal has not sent yet; nothing, for what is none. */
+static bool is_sent(void)
+{
+    int waiting = 0;
+    return ioctl(console_fd, TIOCOUTQ, &waiting) != 0 || waiting == 0;
+}
+
+void console_insist(const char *line, size_t length, uint32_t most_ms)
+{
+    uint64_t until_ms = uptime_ms() + most_ms;
+    size_t sent = 0;
+    while (console_fd >= 0 && uptime_ms() < until_ms) {
+        ssize_t written = sent < length ? write(console_fd, line + sent, length - sent) : 0;
+        if (written < 0 && errno != EAGAIN && errno != EINTR)
+            return;
+        sent += written > 0 ? (size_t)written : 0;
+        if (sent == length && is_sent())
+            return;
+        poll(NULL, 0, LOOK_MS); /* a terminal that has room does not say so before it has a lot */
+    }
 }

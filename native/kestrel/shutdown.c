@@ -9,6 +9,7 @@
 #include "console.h"
 #include "control.h"
 #include "exec.h"
+#include "farewell.h"
 #include "freeze.h"
 #include "logs.h"
 #include "loop.h"
@@ -31,8 +32,10 @@ static void on_timer(struct timer *fired)
 {
     (void)fired;
     if (phase == PHASE_DRAIN) {
-        if (uptime_ms() >= drain_until_ms || !channel_is_attached() || (channel_is_drained() && control_is_drained() && logs_are_drained() && attach_is_drained()))
+        if (uptime_ms() >= drain_until_ms || !channel_is_attached() || (channel_is_drained() && control_is_drained() && logs_are_drained() && attach_is_drained())) {
+            farewell_say(REASONS[reason]); /* now that nobody is left who could write over it */
             machine_power_off();
+        }
         timer_set(&timer, DRAIN_STEP_MS);
     } else {
         enter_phase(phase == PHASE_WORKLOAD ? PHASE_KILL : phase + 1); /* who was given its grace gets no more */

@@ -250,6 +250,12 @@ bool workload_is_running(void)
     return workload.pid > 0;
 }
 
+bool workload_has_ended(int *status)
+{
+    *status = workload.status;
+    return workload.ended_once;
+}
+
 static void kill_group(struct timer *timer)
 {
     (void)timer;

@@ -20,6 +20,9 @@ void workload_fail(const char *name, const char *message);
 bool workload_reaped(pid_t pid, int status);
 bool workload_is_running(void);
 
+/* It ran and ended, the last time with `*status`, as of wait(2). */
+bool workload_has_ended(int *status);
+
 /* It is to end, because of `why`; its restart policy decides what follows. */
 void workload_condemn(const char *why);
 

@@ -11,6 +11,7 @@
 
 #include "check.h"
 #include "config.h"
+#include "farewell.h"
 #include "frame.h"
 #include "health.h"
 #include "json.h"
@@ -313,9 +314,20 @@ static void test_digest(void)
     check(strcmp(digest, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad") == 0, "sha256", "abc", digest);
 }
 
+static void test_farewell(void)
+{
+    for (size_t i = 0; i < COUNT(FAREWELL_CASES); i++) {
+        const struct farewell_case *c = &FAREWELL_CASES[i];
+        char line[FAREWELL_SIZE];
+        size_t length = farewell_write(line, c->digest, c->ended != 0, c->status, c->reason);
+        check(length < sizeof line && length == strlen(line) && strcmp(line, c->line) == 0, "farewell", c->name, line);
+    }
+}
+
 int main(void)
 {
     test_digest();
+    test_farewell();
     test_vsock();
     test_preamble();
     test_yamux();

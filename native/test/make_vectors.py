@@ -60,7 +60,9 @@ def main(folder: Path) -> None:
         "struct exec_case { const char *name; struct blob stream; int tty; int bad; struct blob records; size_t incomplete; };\n"
         "struct request_step { struct blob request; const char *ok; const char *error; const char *about; };\n"
         "struct request_case { const char *name; size_t step_count; struct request_step steps[16]; };\n"
-        "struct config_case { const char *name; struct blob document; const char *digest; const char *malformed; };"
+        "struct config_case { const char *name; struct blob document; const char *digest; const char *malformed; };\n"
+        "struct farewell_case { const char *name; const char *digest; int ended; int status; const char *reason;"
+        " const char *line; };"
     )
 
     def cases(name: str) -> list[dict[str, Any]]:
@@ -142,6 +144,16 @@ def main(folder: Path) -> None:
         f"{{{header.text(case['name'])}, {header.blob(case['document'].encode())}, {header.text(case.get('digest'))}, "
         f"{header.text(case.get('malformed'))}}}"
         for case in cases("config")
+    ])  # fmt: skip
+
+    def status(ended: dict[str, int] | None) -> int:
+        """As wait(2) has it."""
+        return 0 if ended is None else ended.get("code", 0) << 8 | ended.get("signal", 0)
+
+    header.table("farewell_case", "FAREWELL_CASES", [
+        f"{{{header.text(case['name'])}, {header.text(case['digest'])}, {int(case['exit'] is not None)}, {status(case['exit'])}, "
+        f"{header.text(case['reason'])}, {header.text(case['line'])}}}"
+        for case in cases("farewell")
     ])  # fmt: skip
     sys.stdout.write("\n".join(header.lines) + "\n")
 

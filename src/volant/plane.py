@@ -213,7 +213,7 @@ class ControlPlane:
             vms=vm_intent,
             plugins=plugin_intent,
             events=EventIntent(marking),
-            system=SystemIntent(marking, vm_intent, plugin_intent),
+            system=SystemIntent(marking, vm_intent, plugin_intent, node_intent),
             snapshots=SnapshotIntent(marking, clock, vm_intent),
             pools=PoolIntent(marking),
             networks=NetworkIntent(marking, clock),

@@ -58,6 +58,22 @@ async def test_a_replica_that_is_put_out_by_hand_runs_again(world: World, how: s
         assert "Repaired" in await reasons_of(plane)
 
 
+async def test_what_was_drained_stands_still_until_its_node_takes_vms_again(world: World) -> None:
+    async with deploying(world) as plane:
+        await deploy(plane)
+        await arrive(plane, is_complete(1))
+        assert await plane.intents.system.drain() == 3
+        for name in ("web-0", "web-1", "web-2"):
+            await come_back(plane, name, lambda vm: vm.status.phase == "Stopped")
+        web = await arrive(plane, lambda web: web.status.available == 0)
+        # Whatever makes it look again: they were stopped for good.
+        await change(plane, replace_after_s=1)
+        await arrive(plane, lambda web: web.status.observed_generation == web.meta.generation)
+        assert {vm.spec.power for vm in replicas_of(plane, web).values()} == {"stopped"}
+        await plane.intents.nodes.edit("here", lambda before: {**before, "unschedulable": False})
+        await arrive(plane, is_whole())
+
+
 async def test_a_replica_that_is_changed_by_hand_is_put_back_and_restarted_if_it_has_to_be(world: World) -> None:
     async with deploying(world) as plane:
         await deploy(plane, strategy=ROLLING)

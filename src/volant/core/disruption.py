@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
 from volant.core.amount import count_amount
 from volant.core.condition import find_condition
 from volant.core.deployment import Budget, Deployment
-from volant.core.moment import parse_time
+from volant.core.moment import parse_time, seconds_left
 from volant.core.vm import READY, VM
 
 
-def available_from(vm: VM, min_ready_s: float) -> datetime | None:
-    """The moment from which a replica counts as available; None while it is not ready, or is on its way out of being so."""
+def ready_since(vm: VM) -> datetime | None:
+    """Since when a replica is ready; None while it is not, or is on its way out of being so."""
     status = vm.status
     if vm.deleting or vm.spec.power != "running" or not status.ready or status.started_token != vm.spec.restart_token:
         return None
     ready = find_condition(status.conditions, READY)
     if ready is None or ready.status != "True":
         return None
-    return parse_time(ready.last_transition_at) + timedelta(seconds=min_ready_s)
+    return parse_time(ready.last_transition_at)
 
 
 def is_available(vm: VM, min_ready_s: float, now: datetime) -> bool:
-    since = available_from(vm, min_ready_s)
-    return since is not None and (not min_ready_s or since <= now)
+    since = ready_since(vm)
+    return since is not None and seconds_left(since, min_ready_s, now) <= 0
 
 
 def has_limit(budget: Budget) -> bool:

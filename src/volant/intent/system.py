@@ -7,9 +7,11 @@ from collections import Counter
 from typing import Any
 
 from volant.core.errors import NotFound, WrongState
+from volant.core.node import Node
 from volant.core.plugin import Plugin
 from volant.core.plugin_versions import is_default
 from volant.core.vm import VM, is_parked
+from volant.intent.nodes import NodeIntent
 from volant.intent.plugins import PluginIntent
 from volant.intent.vms import VMIntent
 from volant.store.contract import Store
@@ -17,13 +19,19 @@ from volant.store.records import list_resources
 
 
 class SystemIntent:
-    def __init__(self, store: Store, vms: VMIntent, plugins: PluginIntent) -> None:
+    def __init__(self, store: Store, vms: VMIntent, plugins: PluginIntent, nodes: NodeIntent) -> None:
         self._store = store
+        self._nodes = nodes
         self._plugins = plugins
         self._vms = vms
 
     async def drain(self) -> int:
-        """Ask every VM to stop and give up every pool; return how many VMs were not asked before."""
+        """Have nothing start any more on any node, ask every VM to stop and give up every pool; return how many VMs were not
+        asked before."""
+        nodes, _ = await list_resources(self._store, Node, "")
+        for node in nodes:
+            with contextlib.suppress(NotFound):
+                await self._nodes.cordon(node.name)
         plugins, _ = await list_resources(self._store, Plugin, None)
         for plugin in plugins:
             if plugin.wanted_pool:

@@ -76,7 +76,7 @@ async def client(store: SqliteStore, tmp_path: Path) -> AsyncIterator[Client]:
         vms=vms,
         plugins=plugins,
         events=EventIntent(store),
-        system=SystemIntent(store, vms, plugins),
+        system=SystemIntent(store, vms, plugins, NodeIntent(store, clock)),
         snapshots=SnapshotIntent(store, clock, vms),
         pools=PoolIntent(store),
         configuration=ConfigurationIntent(clock, vms),

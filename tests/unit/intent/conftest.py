@@ -84,7 +84,7 @@ async def intents(store: Store, trust: Trust) -> Intents:
         vms=vms,
         plugins=plugins,
         events=EventIntent(store),
-        system=SystemIntent(store, vms, plugins),
+        system=SystemIntent(store, vms, plugins, NodeIntent(store, clock)),
         snapshots=SnapshotIntent(store, clock, vms),
         pools=PoolIntent(store),
         configuration=ConfigurationIntent(clock, vms),

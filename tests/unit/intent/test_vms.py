@@ -148,12 +148,13 @@ async def test_unknown_names_are_not_found(installed: Intents) -> None:
             await ask("nothing")
 
 
-async def test_drain_stops_every_vm(installed: Intents) -> None:
+async def test_drain_stops_every_vm_and_lets_nothing_start(installed: Intents) -> None:
     for name in ("a", "b"):
         await installed.vms.create(want(name))
     await installed.vms.stop("a")
     assert await installed.system.drain() == 1
     assert {vm.spec.power for vm in (await installed.vms.list())[0]} == {"stopped"}
+    assert (await installed.nodes.get("here")).spec.unschedulable
 
 
 async def test_errors_carry_a_hint(installed: Intents) -> None:

@@ -64,14 +64,14 @@ def heal(deployment: Deployment, replicas: Sequence[Replica], watch: Watch, now:
     for replica in replicas:
         if replica.going:
             continue
-        since = replica.available_from
+        since = replica.ready_since
         if replica.available and since is not None and (now - since).total_seconds() >= FORGIVEN_AFTER_S:
             forgiven.append(replica.index)
         if replica.drift is not None and not replica.drift.replace:
             repair.append(replica)
             fields = ", ".join(replica.drift.paths)
             notes.append(Note("Normal", "Repaired", f"{replica.name} was changed by hand: {fields} is put back"))
-        if replica.power != "running" and not sleeping:
+        if replica.power != "running" and not replica.held and not sleeping:
             wake.append(replica)
             if deployment.status.phase == "Asleep":
                 notes.append(Note("Normal", "Woken", f"{replica.name} goes on"))

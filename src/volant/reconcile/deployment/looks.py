@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from volant.core.deployment import Deployment
 from volant.core.ids import Uid
@@ -13,18 +14,17 @@ from volant.store.contract import Change, Key, Stored
 
 
 def find_deployments(cache: Cache, change: Change, old: Stored | None) -> Iterator[tuple[Key, Uid]]:
-    """The deployment of a VM that changed; all when a node came or went."""
+    """The deployment of a VM that changed; all when a node came or went, or takes VMs again."""
     if change.key.kind == VM.kind:
         owner = change.data["meta"].get("owner")
         for stored in cache.by_index("uid", owner) if owner else ():
             if stored.key.kind == Deployment.kind:
                 yield stored.key, Uid(owner)
-    elif change.key.kind == Node.kind and (old is None or _readiness(change.data) != _readiness(old.data)):
+    elif change.key.kind == Node.kind and (old is None or _standing(change.data) != _standing(old.data)):
         for stored in cache.list(Deployment.kind):
             yield stored.key, Uid(stored.data["meta"]["uid"])
 
 
-def _readiness(data: dict[str, object]) -> list[tuple[object, object]]:
-    status = data["status"]
-    assert isinstance(status, dict)
-    return [(one["type"], one["status"]) for one in status.get("conditions", ())]
+def _standing(data: dict[str, Any]) -> tuple[object, ...]:
+    conditions = data["status"].get("conditions", ())
+    return data["spec"]["unschedulable"], *((one["type"], one["status"]) for one in conditions)

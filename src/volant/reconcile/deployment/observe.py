@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-
 import msgspec
 
 from volant.core.clock import Clock
 from volant.core.condition import find_condition
 from volant.core.deployment import Deployment, DeploymentRevision
 from volant.core.ids import Uid
+from volant.core.moment import seconds_left
 from volant.core.node import NODE_READY, Node
 from volant.core.resource import from_stored
 from volant.core.vm import VM
@@ -100,7 +99,7 @@ class Observer:
     def _judge(self, deployment: Deployment, revisions: dict[int, DeploymentRevision], memory: _Memory) -> Observed:
         now = self._clock.now()
         status = deployment.status
-        lost = self._lost_nodes()
+        lost, closed = self._find_nodes()
         hashes = {number: revision.spec.hash for number, revision in revisions.items()}
         target, serving = hashes.get(deployment.spec.target), hashes.get(status.serving)
         judged: list[Replica] = []
@@ -111,18 +110,19 @@ class Observer:
             hash_ = hashes.get(replica.revision)
             is_current = hash_ is not None and hash_ == target and not (replica.drift is not None and replica.drift.replace)
             available = False
-            if replica.available_from is not None and not replica.going and replica.node not in lost:
-                left = _left_s(replica.available_from, deployment.spec.min_ready_s, now)
+            if replica.ready_since is not None and not replica.going and replica.node not in lost:
+                left = seconds_left(replica.ready_since, deployment.spec.min_ready_s, now)
                 available = left <= 0
                 if not available:
                     moments.append(left)
             is_serving = hash_ is not None and hash_ == serving
             is_disrupted = not available and replica.uid in status.disrupted
-            facts = (is_current, is_serving, available, is_disrupted)
+            is_held = replica.node in closed
+            facts = (is_current, is_serving, available, is_disrupted, is_held)
             # Most are as they were: of a thousand at rest none is made anew.
-            if facts != (replica.current, replica.serving, replica.available, replica.disrupted):
+            if facts != (replica.current, replica.serving, replica.available, replica.disrupted, replica.held):
                 replica = msgspec.structs.replace(
-                    replica, current=is_current, serving=is_serving, available=available, disrupted=is_disrupted
+                    replica, current=is_current, serving=is_serving, available=available, disrupted=is_disrupted, held=is_held
                 )
                 memory.read[key] = (revision, replica)
             judged.append(replica)
@@ -161,19 +161,19 @@ class Observer:
             memory.mark, memory.mark_at = mark, self._clock.monotonic()
         return self._clock.monotonic() - memory.mark_at
 
-    def _lost_nodes(self) -> set[str]:
-        lost = set()
+    def _find_nodes(self) -> tuple[set[str], set[str]]:
+        """Those that are lost, and those on which nothing is to start."""
+        lost, closed = set(), set()
         for stored in self._cache.list(Node.kind):
-            ready = find_condition(from_stored(Node, stored.data, stored.revision).status.conditions, NODE_READY)
+            node = from_stored(Node, stored.data, stored.revision)
+            ready = find_condition(node.status.conditions, NODE_READY)
             if ready is not None and ready.status != "True":
                 lost.add(stored.key.name)
-        return lost
+            if node.spec.unschedulable:
+                closed.add(stored.key.name)
+        return lost, closed
 
 
 def _hash_of(revisions: dict[int, DeploymentRevision], number: int) -> str | None:
     found = revisions.get(number)
     return None if found is None else found.spec.hash
-
-
-def _left_s(since: datetime, seconds: float, now: datetime) -> float:
-    return 0.0 if not seconds else (since + timedelta(seconds=seconds) - now).total_seconds()

@@ -8,7 +8,7 @@ import msgspec
 
 from volant.core.condition import find_condition, is_true
 from volant.core.deployment import REVISION_LABEL, DeploymentRevision, replica_index
-from volant.core.disruption import available_from
+from volant.core.disruption import ready_since
 from volant.core.vm import RESTART_REQUIRED, SCHEDULED, VM, Power
 from volant.reconcile.deployment.drift import Drift, find_drift
 from volant.reconcile.vm_decision import ended_for_good
@@ -40,13 +40,17 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     index: int
     uid: str = ""
+    record: int = 0
+    """The store's revision of what was read: what is decided by it is done to nothing newer."""
     node: str = ""
     revision: int = 0
     """The number that its label says; 0 when there is no such revision."""
     going: bool = False
     """It is being deleted, and its name is not free yet."""
     power: Power = "running"
-    available_from: datetime | None = None
+    held: bool = False
+    """Nothing is to start on its node: what stands still there stands still."""
+    ready_since: datetime | None = None
     ready: bool = False
     was_ready: bool = False
     """Its run has been ready before, and nobody asked for another."""
@@ -87,11 +91,12 @@ def read_replica(vm: VM, deployment: str, revisions: dict[int, DeploymentRevisio
         name=vm.name,
         index=index,
         uid=vm.uid,
+        record=vm.revision,
         node=status.node,
         revision=number,
         going=vm.deleting,
         power=vm.spec.power,
-        available_from=available_from(vm, 0),
+        ready_since=ready_since(vm),
         ready=status.ready,
         was_ready=status.start is not None
         and status.start.duration_ms is not None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
 from volant.core.amount import count_amount
 from volant.core.clock import format_time, parse_time
 from volant.core.deployment import Deployment, DeploymentSpec, Rollout
+from volant.core.moment import seconds_left
 from volant.reconcile.deployment.replica import Replica
 from volant.reconcile.recorder import Note
 
@@ -226,7 +227,7 @@ def _fail(cursor: Cursor, why: str) -> Cursor:
 
 
 def _left_s(at: str, seconds: float, now: datetime) -> float:
-    return (parse_time(at) + timedelta(seconds=seconds) - now).total_seconds()
+    return seconds_left(parse_time(at), seconds, now)
 
 
 def _positive(seconds: float) -> float | None:

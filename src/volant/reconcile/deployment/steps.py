@@ -144,9 +144,9 @@ class Steps:
         return [RequireRevision(self._key(deployment, one), self.read(deployment, one).revision) for one in left]
 
     def read(self, deployment: Deployment, replica: Replica) -> VM:
-        """The VM as the cache has it. Raises StaleRevision when it is another by now."""
+        """The VM as it was when it was decided on. Raises StaleRevision when it is not that any more."""
         stored = self._cache.get(self._key(deployment, replica))
-        if stored is None or stored.data["meta"]["uid"] != replica.uid:
+        if stored is None or stored.data["meta"]["uid"] != replica.uid or stored.revision != replica.record:
             raise StaleRevision(f"the replica {replica.name} has changed")
         return read_resource(VM, stored)
 

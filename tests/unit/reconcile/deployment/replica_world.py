@@ -79,13 +79,13 @@ class ReplicaWorld:
 
     def crash(self, index: int) -> None:
         replica = self.replicas[index]
-        self._put(replica, available_from=None, ready=False, crashed=True)
+        self._put(replica, ready_since=None, ready=False, crashed=True)
         self.due[replica.uid] = self.tick + self.random.randint(1, 5)
 
     def delete(self, index: int) -> None:
         replica = self.replicas[index]
         if not replica.going:
-            self._put(replica, going=True, available_from=None, ready=False)
+            self._put(replica, going=True, ready_since=None, ready=False)
             self.due[replica.uid] = self.tick + self.random.randint(1, 4)
 
     def _put(self, replica: Replica, **changes: object) -> None:
@@ -101,8 +101,8 @@ class ReplicaWorld:
             elif self.contents[replica.revision] in self.bad:
                 self._put(replica, fault=Fault("CrashLoop", "it ends"), crashed=True)
                 self.unwell.setdefault(replica.uid, self.tick)
-            elif replica.available_from is None:
-                self._put(replica, available_from=self.now, ready=True, was_ready=True, restart_due=False, power="running")
+            elif replica.ready_since is None:
+                self._put(replica, ready_since=self.now, ready=True, was_ready=True, restart_due=False, power="running")
 
     # What the controller sees and does
 
@@ -113,7 +113,7 @@ class ReplicaWorld:
         seen = []
         for replica in sorted(self.replicas.values(), key=lambda one: one.index):
             content = self.contents[replica.revision]
-            since = replica.available_from
+            since = replica.ready_since
             ready_for = timedelta(seconds=deployment.spec.min_ready_s)
             is_available = since is not None and not replica.going and since + ready_for <= self.now
             seen.append(
@@ -191,7 +191,7 @@ class ReplicaWorld:
         for replica in (*healing.replace, *steps.remove, *steps.take):
             self.delete(replica.index)
         for replica in steps.restart:
-            self._put(self.replicas[replica.index], available_from=None, ready=False, was_ready=False)
+            self._put(self.replicas[replica.index], ready_since=None, ready=False, was_ready=False)
             self.due[replica.uid] = self.tick + 3
         finished = rollout.phase in FINISHED
         left = rollout.before or deployment.spec.target

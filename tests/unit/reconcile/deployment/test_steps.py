@@ -1,0 +1,48 @@
+"""A step is taken on what was decided on, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from volant.core.clock import HostClock
+from volant.core.deployment import Deployment, DeploymentSpec, DeploymentStatus
+from volant.core.errors import StaleRevision
+from volant.core.ids import new_uid
+from volant.core.resource import Meta
+from volant.core.vm import VM, VMSpec, VMStatus
+from volant.reconcile.deployment.replica import read_replica
+from volant.reconcile.deployment.steps import Steps
+from volant.store.cache import Cache
+from volant.store.records import create_of, get_resource, update_of
+from volant.store.sqlite import open_store
+
+
+async def test_a_replica_that_became_ready_meanwhile_is_not_removed_as_one_that_is_not(tmp_path: Path) -> None:
+    clock = HostClock()
+    async with open_store(tmp_path / "volant.db", clock) as store:
+        cache = Cache(store, ("VM", "Deployment"))
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(cache.run())
+            await cache.wait_synced()
+            web = Deployment(
+                meta=Meta(name="web", uid=new_uid()), spec=DeploymentSpec(vm=VMSpec(plugin="nginx")), status=DeploymentStatus()
+            )
+            meta = Meta(name="web-0", uid=new_uid(), owner=web.uid)
+            vm = VM(meta=meta, spec=VMSpec(plugin="nginx"), status=VMStatus(phase="Starting"))
+            await store.transact([create_of(web), create_of(vm)])
+            vm = await get_resource(store, VM, "default", "web-0")
+            replica = read_replica(vm, "web", {})
+            assert replica is not None
+            ready = msgspec.structs.replace(vm, status=VMStatus(phase="Running", ready=True))
+            await cache.wait_revision(await store.transact([update_of(ready)]))
+            steps = Steps(store, cache, clock, None)  # type: ignore[arg-type]  # nothing is made here
+            with pytest.raises(StaleRevision):
+                steps.read(web, replica)
+            made = await steps.remove(web, [replica])
+            assert made.done == []
+            assert not (await get_resource(store, VM, "default", "web-0")).deleting
+            following.cancel()
