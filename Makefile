@@ -1,10 +1,10 @@
 # The commands of this house. `make demo` and `make test` install what they miss.
-.PHONY: help setup demo test nightly lint bench man clean
+.PHONY: help setup demo test test-plain test-guests nightly lint bench man clean
 
 help:
 	@echo "make demo    build a real nginx image, boot it in two microVMs, fetch a page from each, clean up"
 	@echo "             (KEEP=1 leaves it running and prints how to use and end it)"
-	@echo "make test    lint, types and every test that this machine can run"
+	@echo "make test    lint, types and every test that this machine can run (PYTEST_ARGS=\"tests/unit -k name\" for some)"
 	@echo "make nightly thousands of seeds of the deterministic simulation (SEEDS=5000)"
 	@echo "make lint    ruff, mypy and the walls between the rooms"
 	@echo "make bench   measure against the peers named in bench/RESULTS.md"
@@ -26,7 +26,18 @@ lint: setup
 
 test: lint
 	@$(MAKE) -s -C native OUT=../build/native test test-agent
+ifdef PYTEST_ARGS
 	@.venv/bin/pytest $(PYTEST_ARGS)
+else
+	@$(MAKE) -s --no-print-directory -j2 -k -Oline test-plain test-guests
+endif
+
+# Guests spend their time waiting for each other, and the rest does not: side by side they take little more than the longer one.
+test-plain:
+	@.venv/bin/pytest tests/unit tests/docs tests/contract tests/sim
+
+test-guests:
+	@.venv/bin/pytest tests/vm tests/e2e
 
 SEEDS ?= 5000
 

@@ -4,6 +4,7 @@ whoever made it."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, Protocol, cast
@@ -13,10 +14,12 @@ from volant.core.errors import WrongState
 from volant.core.ids import Uid
 from volant.core.limits import Limits
 from volant.hypervisor.driver import DiskCounters, Ending, NetworkCounters
+from volant.hypervisor.ending import CONSOLE_LOG
 from volant.hypervisor.machine import Machine, Unit
 from volant.hypervisor.record import write_record
 
 FIRST_PID = 100_000
+CONSOLE_LOG_MAX_BYTES = 64 * 1024
 
 ServeAgent = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Step = Literal["launching", "locked", "recorded", "started", "pausing", "saving", "saved", "resuming", "changing"]
@@ -116,7 +119,7 @@ class SimulatedHost:
             write_record(machine_file, machine, outlives_host=False)
             self.check_fault("recorded", machine)
             await self.clock.sleep(self.launch_delay_s)
-            process = self._run(machine, saved)
+            process = self._run(unit, machine, saved)
             try:
                 self.check_fault("started", machine)
             except BaseException:
@@ -165,14 +168,14 @@ class SimulatedHost:
         if self.fault is not None:
             self.fault(step, machine)
 
-    def _run(self, machine: Machine, saved: Mapping[str, Any] | None) -> SimulatedProcess:
+    def _run(self, unit: Unit, machine: Machine, saved: Mapping[str, Any] | None) -> SimulatedProcess:
         serve_agent = self.agent_factory(machine, saved) if self.agent_factory is not None else None
         process = SimulatedProcess(machine, next(self._pids), self.clock.now().timestamp(), serve_agent)
         process.is_paused = saved is not None
         self._processes[machine.uid] = process
         guest = cast("PoweredGuest | None", getattr(serve_agent, "guest", None))
         if guest is not None and hasattr(guest, "on_power_off"):
-            guest.on_power_off = lambda: process.end(Ending(kind="powered_off", message="the guest powered off"), is_gone=False)
+            guest.on_power_off = lambda: _power_off(unit, process, guest)
         return process
 
     def _get(self, uid: Uid) -> SimulatedProcess:
@@ -180,3 +183,20 @@ class SimulatedHost:
         if process is None or process.is_gone:
             raise WrongState("nothing runs there")
         return process
+
+
+def _power_off(unit: Unit, process: SimulatedProcess, guest: PoweredGuest) -> None:
+    if process.ending is None:
+        _print(unit, getattr(guest, "farewell", b""))
+    process.end(Ending(kind="powered_off", message="the guest powered off"), is_gone=False)
+
+
+def _print(unit: Unit, line: bytes) -> None:
+    """Add to the console's log as a holder does, which keeps it bounded."""
+    log = unit.state / CONSOLE_LOG
+    # Its directory goes with its VM, and a full disk changes nothing about how a guest ends.
+    with contextlib.suppress(OSError):
+        if log.exists() and log.stat().st_size > CONSOLE_LOG_MAX_BYTES:
+            log.replace(log.with_name(f"{log.name}.1"))
+        with log.open("ab") as console:
+            console.write(line)

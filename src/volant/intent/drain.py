@@ -8,6 +8,7 @@ import msgspec
 
 from volant.core.clock import Clock, format_time
 from volant.core.errors import NotFound, StaleRevision, WrongState
+from volant.core.job import JOB_LABEL
 from volant.core.vm import VM, is_parked
 from volant.intent.eviction import Eviction
 from volant.intent.nodes import NodeIntent
@@ -66,6 +67,8 @@ class DrainIntent:
             elif is_parked(vm):
                 await self._remove_clone(vm)
                 going.append(vm.name)
+            elif _is_over(vm):
+                continue  # a job's, kept for its log
             elif vm.meta.owner is not None:
                 refusal = await self._eviction.evict(vm, force=force)
                 if not refusal:
@@ -89,3 +92,7 @@ class DrainIntent:
         meta = msgspec.structs.replace(vm.meta, deleting_at=format_time(self._clock.now()), generation=vm.meta.generation + 1)
         with contextlib.suppress(NotFound, StaleRevision):
             await self._store.transact([update_of(msgspec.structs.replace(vm, meta=meta))])
+
+
+def _is_over(vm: VM) -> bool:
+    return JOB_LABEL in vm.meta.labels and vm.status.pid is None and vm.status.phase in ("Stopped", "Failed")

@@ -16,9 +16,11 @@ from volant.core.errors import VolantError, WrongState
 from volant.core.ids import Digest, Uid
 from volant.core.limits import Limits
 from volant.core.security import ProcessSecurity
+from volant.guest.farewell import Farewell
 from volant.hypervisor.driver import Driver, Ending, Instance
 from volant.hypervisor.machine import Files, Machine
 from volant.node.door import Check, Inspection, LogLine, TemplateDoor, VMStats
+from volant.node.farewell import read_farewell
 from volant.node.inspect import inspect_unit
 from volant.node.logs import read_logs
 from volant.node.run import Run
@@ -196,6 +198,14 @@ class LocalNode(TalkingNode):
         await run.instance.destroy()
         await run.finish()
         self._runs.pop(uid, None)
+
+    def read_farewell(self, uid: Uid) -> Farewell | None:
+        """What the guest of the latest run left behind about its end, for whoever did not hear it from its agent.
+
+        Raises:
+            HostError: it cannot be read.
+        """
+        return read_farewell(self.places, uid)
 
     async def release(self, uid: Uid) -> None:
         """Remove everything that this host holds of a VM: process, disk, logs, sockets. Repeatable."""

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import msgspec
 
-from volant.core.ids import Uid
+from volant.core.ids import Digest, Uid
 from volant.hypervisor.machine import Unit
 from volant.hypervisor.record import read_record, write_record
 
 SECRET_BYTES = 32
 SECRET, FORMER = "agent.key", "agent.former"
+TOLD = "told.json"
+MAX_DOCUMENTS = 8
 
 
 class Places(msgspec.Struct, frozen=True):
@@ -90,9 +92,23 @@ def read_identity(unit: Unit) -> Identity | None:
     return read_record(unit.state / "identity.json", Identity)
 
 
+def note_document(unit: Unit, digest: Digest) -> None:
+    """Remember that the guest of ``unit`` is about to be sent the document with this digest. Whether it takes it may never be
+    known, and what it says of its end goes by the one that it holds."""
+    told = [*(known for known in read_documents(unit) if known != digest), digest]
+    write_record(unit.state / TOLD, told[-MAX_DOCUMENTS:], outlives_host=False)
+
+
+def read_documents(unit: Unit) -> tuple[Digest, ...]:
+    """The digests of what the guest of the latest run was sent, and may hold."""
+    identity = read_identity(unit)
+    told = read_record(unit.state / TOLD, tuple[Digest, ...]) or ()
+    return told if identity is None or identity.document in told else (Digest(identity.document), *told)
+
+
 def forget_identity(unit: Unit) -> None:
     """The guest that comes is to be told who it is; nothing of an earlier one's secrets is its own."""
-    for name in ("identity.json", FORMER):
+    for name in ("identity.json", TOLD, FORMER):
         (unit.state / name).unlink(missing_ok=True)
 
 

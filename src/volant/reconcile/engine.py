@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -73,8 +74,10 @@ class Engine:
         backoff: Backoff | None = None,
         limits: Limits | None = None,
         random_source: random.Random | None = None,
+        concerns: Callable[[Key, dict[str, Any] | None], bool] | None = None,
     ) -> None:
-        """``name`` is what operators call it; by default the controller's class without its ``Controller``."""
+        """``name`` is what operators call it; by default the controller's class without its ``Controller``. ``concerns`` is told
+        a key with its record, None for one that is gone, and may say that neither a change of it nor a round needs a look."""
         self._controller = controller
         self._cache = cache
         self._clock = clock
@@ -84,6 +87,7 @@ class Engine:
         self.pass_limit_s = pass_limit_s
         self._backoff = backoff or Backoff()
         self._random = random_source or random.Random()  # noqa: S311  # spreads retries, keeps no secret
+        self._concerns = concerns
         self.failing: dict[Key, Failing] = {}
         self._races: dict[Key, int] = {}
         self.running = False
@@ -127,7 +131,9 @@ class Engine:
             self._races.clear()
 
     def _on_change(self, change: Change, old: Stored | None) -> None:
-        if change.key.kind == self._controller.kind:
+        if change.key.kind != self._controller.kind:
+            return
+        if self._concerns is None or self._concerns(change.key, change.data if change.type == "put" else None):
             self.queue.add(change.key, Why.CHANGE)
 
     def _place(self, key: Key) -> Place:
@@ -140,7 +146,9 @@ class Engine:
     async def _resync(self) -> None:
         is_first = True
         while True:
-            keys = [stored.key for stored in self._cache.list(self._controller.kind)]
+            found = self._cache.list(self._controller.kind)
+            keys = [one.key for one in found if self._concerns is None or self._concerns(one.key, one.data)]
+            del found
             rest_s = self._resync_s * (0.9 + 0.2 * self._random.random())
             for start in range(0, len(keys), RESYNC_CHUNK):
                 for key in keys[start : start + RESYNC_CHUNK]:

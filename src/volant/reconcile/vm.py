@@ -9,9 +9,8 @@ import msgspec
 import structlog
 
 from volant.core.clock import Clock, format_time, parse_time
-from volant.core.errors import GuestUnreachable, VolantError
+from volant.core.errors import GuestUnreachable, HostError, VolantError
 from volant.core.vm import VM, EndRecord
-from volant.guest.protocol import Exit
 from volant.hypervisor.driver import Ending
 from volant.node.local import Asleep, LocalNode
 from volant.node.run import Run
@@ -47,6 +46,7 @@ from volant.reconcile.vm_decision import (
     restarts_after,
     wants_run,
 )
+from volant.reconcile.vm_end import Account, account_from, account_of, describe_end, find_exit
 from volant.reconcile.vm_facts import gather_facts
 from volant.reconcile.vm_live import LiveChanges
 from volant.reconcile.vm_look import look_at
@@ -233,8 +233,9 @@ class VMController:
 
     async def _record_end(self, vm: VM, run: Run | None, ending: Ending) -> Outcome:
         asked = end_was_asked(vm)
-        clean, words = _describe_end(ending, run)
-        exit_, gave_up = _find_exit(ending, run)
+        account = self._find_account(vm, run) if ending.kind == "powered_off" else None
+        clean, words = describe_end(ending, account)
+        exit_, gave_up = find_exit(ending, account)
         await self._node.destroy(vm.uid)
         now = self._clock.now()
         at = format_time(now)
@@ -314,6 +315,17 @@ class VMController:
 
     # Parts of steps
 
+    def _find_account(self, vm: VM, run: Run | None) -> Account | None:
+        account = None if run is None else account_of(run.agent)
+        if account is not None:
+            return account
+        try:
+            farewell = self._node.read_farewell(vm.uid)
+        except HostError as error:
+            log.warning("farewell_not_read", name=vm.name, error=str(error))
+            return None
+        return None if farewell is None else account_from(farewell)
+
     async def _ask_workload(self, vm: VM, run: Run) -> float | None:
         """See whether a workload that no agent looks after is well. Returns the seconds until it is to be asked again."""
         plugin = await find_plugin_of(self._store, vm)
@@ -341,26 +353,3 @@ def _is_taken(vm: VM) -> bool:
 _TOLD_REASONS = frozenset(
     {"CrashLoop", "WorkloadFailed", "WorkloadEnded", "Unhealthy", "LivenessFailed", "StartupFailed", "AgentSilent"}
 )
-
-
-def _describe_end(ending: Ending, run: Run | None) -> tuple[bool, str]:
-    """``(clean, words)``: whether it ended as a finished program does, and how in a sentence."""
-    if ending.kind != "powered_off":
-        return False, ending.message
-    agent = None if run is None else run.agent
-    if agent is None or agent.stopping is None or agent.stopping.reason == "requested":
-        return True, "the guest switched itself off"
-    workload = agent.workload
-    if agent.stopping.reason == "workload_ended":
-        ended_well = workload is None or workload.exit is None or workload.exit.code == 0
-        return ended_well, (workload.message if workload and workload.message else "the workload ended")
-    return False, (workload.message if workload and workload.message else "the guest gave up")
-
-
-def _find_exit(ending: Ending, run: Run | None) -> tuple[Exit, bool]:
-    """How the workload ended, when that is why the guest did; and whether it was restarted as often as it may be."""
-    agent = None if run is None else run.agent
-    if ending.kind != "powered_off" or agent is None or agent.stopping is None or agent.workload is None:
-        return Exit(), False
-    has_ended = agent.stopping.reason in ("workload_ended", "restart_limit", "failed")
-    return (agent.workload.exit or Exit()) if has_ended else Exit(), agent.stopping.reason == "restart_limit"

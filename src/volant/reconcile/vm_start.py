@@ -30,7 +30,7 @@ from volant.hypervisor.record import read_record
 from volant.net.fabric import Fabric
 from volant.node.local import LocalNode
 from volant.node.run import Run
-from volant.node.unit import Identity, forget_identity, read_secret, write_identity
+from volant.node.unit import Identity, forget_identity, note_document, read_secret, write_identity
 from volant.reconcile.admission import Admission
 from volant.reconcile.guest_config import ROOTFS_SERIAL, build_document
 from volant.reconcile.guest_demands import check_agent
@@ -205,14 +205,18 @@ class VMStarter:
         """Tell the waiting agent who it is. A document once accepted stays; asking twice is answered and changes nothing."""
         if "configured" in run.marks:
             return
-        content = encode_document(await self.build_guest_document(vm, run, read_secret(self._node.places.unit(vm.uid))))
+        unit = self._node.places.unit(vm.uid)
+        content = encode_document(await self.build_guest_document(vm, run, read_secret(unit)))
+        note_document(unit, digest_document(content))
         await run.link.configure(content)
         self._remember(vm, run, content)
 
     async def renew(self, vm: VM, run: Run) -> None:
         """Tell an agent whose workload runs already who it is now."""
-        secret = read_secret(self._node.places.unit(vm.uid))
+        unit = self._node.places.unit(vm.uid)
+        secret = read_secret(unit)
         content = encode_document(await self.build_guest_document(vm, run, secret))
+        note_document(unit, digest_document(content))
         await run.link.renew(content, secret=secret)
         self._remember(vm, run, content)
 

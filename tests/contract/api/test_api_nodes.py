@@ -88,6 +88,13 @@ def test_a_patch_is_an_object_of_its_kind(client: volant.Client) -> None:
         client.connection.request("PATCH", path, document={}, headers={"Content-Type": "application/json-patch+json"})
 
 
+def test_a_job_that_has_ended_keeps_no_drain_waiting(client: volant.Client) -> None:
+    job = client.jobs.create({"name": "over", "vm": {"plugin": "nginx", "command": ["true"]}}, wait=True, timeout_s=30)
+    assert job.status.phase == "Succeeded"
+    assert [one.vm for one in client.nodes.drain("here").blocked] == ["web"]
+    client.jobs.delete("over", wait=True, timeout_s=30)
+
+
 def test_a_drain_takes_steps_and_a_living_node_stays(client: volant.Client) -> None:
     step = client.nodes.drain("here")
     assert not step.is_done and [one.vm for one in step.blocked] == ["web"]

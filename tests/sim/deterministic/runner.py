@@ -10,6 +10,7 @@ import random
 import shutil
 import sys
 import tempfile
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,10 +32,15 @@ class _Bugs:
 
     def __init__(self) -> None:
         self.found: list[str] = []
+        self.on_found: Callable[[str], None] = lambda told: None
 
     def __call__(self, logger: object, method: str, event: dict[str, object]) -> dict[str, object]:
-        if event.get("event") == "reconcile_bug":
-            self.found.append(f"{event.get('kind')} {event.get('name')}: {event.get('exc_info') or ''}")
+        if raised := event.get("exc_info"):
+            error = raised if isinstance(raised, BaseException) else sys.exc_info()[1]
+            told = "" if error is None else "".join(traceback.format_exception(error)[-3:])
+            words = " ".join(str(event[key]) for key in ("event", "kind", "name") if key in event)
+            self.found.append(f"{words}: {told.strip()}")
+            self.on_found(self.found[-1])
         raise structlog.DropEvent
 
 
@@ -42,11 +48,12 @@ def run_seed(seed: int, *, echo: Callable[[str], None] | None = None, plant: Pla
     """One seed in this process. The same seed tells the same, whenever and wherever it is run with PYTHONHASHSEED=0."""
     root = Path(tempfile.mkdtemp(prefix="volant-sim-", dir=MEMORY if MEMORY.is_dir() else None))
     failure: BaseException | None = None
-    with _quiet(), _same_machine(), seeded(random.Random(f"{seed} entropy")):
+    with _quiet() as bugs, _same_machine(), seeded(random.Random(f"{seed} entropy")):
         loop = SimulatedLoop(random.Random(f"{seed} schedule"))
         asyncio.set_event_loop(loop)
         (root / "host").mkdir()
         scenario = Scenario(loop, root / "host", seed, echo=echo, plant=plant)
+        bugs.on_found = scenario.note_bug
         try:
             loop.run_until_complete(scenario.run())
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # it is what this is for
@@ -90,17 +97,18 @@ def _same_machine() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Iterator[_Bugs]:
     """No log, no warnings about what killed programs leave; and the collector, which would run at moments of its own, rests."""
     logging.disable(logging.CRITICAL)
     sys.unraisablehook = lambda told: None
-    structlog.configure(processors=[_Bugs()])
+    bugs = _Bugs()
+    structlog.configure(processors=[bugs])
     gc.collect()
     gc.disable()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            yield
+            yield bugs
         finally:
             gc.collect()
             gc.enable()

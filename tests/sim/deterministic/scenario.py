@@ -78,6 +78,10 @@ class Scenario:
         finally:
             await world.close()
 
+    def note_bug(self, told: str) -> None:
+        """volantd survived an error of its own, and said so in its log."""
+        self.world.fail(Broken(f"an error of volantd's own: {told}"))
+
     async def _tell(self) -> None:
         world = self.world
         manifest = build_manifest(world.digest)

@@ -55,7 +55,7 @@ def _judge(vm: VM) -> tuple[State, int | None, str]:
         if end.clean and end.exit_code == 0:
             return "succeeded", 0, ""
         if end.clean:
-            # volantd was away when it ended, or somebody switched the guest off from inside.
+            # Somebody switched the guest off from inside, or its agent is of an earlier version and volantd was away.
             return "failed", None, f"{end.message}, and how its workload ended is not known"
         return "failed", end.exit_code, end.message
     if vm.deleting:

@@ -23,7 +23,8 @@ class Placing:
         cache.add_index(BY_CLAIMANT, index_claimant)
         cache.add_index(BY_NODE, _index_node)
         self.account = Account(cache)
-        self.engine = Engine(Scheduler(store, cache, clock, self.account, WaitingRoom(self._look)), cache, clock)
+        scheduler = Scheduler(store, cache, clock, self.account, WaitingRoom(self._look))
+        self.engine = Engine(scheduler, cache, clock, concerns=scheduler.concerns)
 
     def _look(self, key: Key, after_s: float) -> None:
         self.engine.look(key, after_s=after_s)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import structlog
 
@@ -47,6 +49,10 @@ class Scheduler:
         self._waiting = waiting
         self._told_at: dict[Key, float] = {}
         cache.subscribe(waiting.on_change)
+
+    def concerns(self, key: Key, data: dict[str, Any] | None) -> bool:
+        """Whether a change of the VM ``key`` is to be looked at: of thousands that have their place none is."""
+        return key in self._waiting or key in self._told_at or (data is not None and _may_want(data))
 
     async def reconcile(self, key: Key) -> Outcome:
         stored = self._cache.get(key)

@@ -28,6 +28,9 @@ class WaitingRoom:
         self._look = look
         self._waiting: dict[Key, None] = {}
 
+    def __contains__(self, key: Key) -> bool:
+        return key in self._waiting
+
     def enter(self, key: Key) -> float:
         """``key`` waits; returns the seconds after which it looks again by itself."""
         self._waiting.setdefault(key)
