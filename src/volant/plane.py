@@ -52,6 +52,7 @@ from volant.intent.cards import CardChooser
 from volant.intent.kept_answers import KeptAnswers, MarkingStore
 from volant.intent.ownership import OwningStore
 from volant.intent.queues import QueueIntent
+from volant.intent.system import BY_STATE, index_state
 from volant.leader import LeaderPlane
 from volant.node.boot_files import BootFileReader
 from volant.node.door import Check
@@ -124,6 +125,7 @@ class ControlPlane:
         self.cache.add_index(BY_PLUGIN, index_plugin)
         self.cache.add_index(BY_VERSION, index_version)
         self.cache.add_index(BY_OWNER, index_owner)
+        self.cache.add_index(BY_STATE, index_state)
         self._allowance = read_allowance(config.plugin_download_allow)
         trust = Trust(config.trust_policy, Path(config.trust_keys))
         self.node = LocalNode(
@@ -202,6 +204,7 @@ class ControlPlane:
             hands.snapshots,
             tend_templates=lambda: self.desk.tend(config.template_disk_mb * 1024 * 1024),
             spare=lambda: self.builder.active,
+            cache=self.cache,
         )
         marking = OwningStore(MarkingStore(store))
         vm_intent = self._intend_vms(marking)
@@ -213,7 +216,7 @@ class ControlPlane:
             vms=vm_intent,
             plugins=plugin_intent,
             events=EventIntent(marking),
-            system=SystemIntent(marking, vm_intent, plugin_intent, node_intent),
+            system=SystemIntent(marking, vm_intent, plugin_intent, node_intent, self.cache),
             snapshots=SnapshotIntent(marking, clock, vm_intent),
             pools=PoolIntent(marking),
             networks=NetworkIntent(marking, clock),

@@ -19,6 +19,7 @@ from volant.guest.handshake import PATIENCE_S, Connection, NotTaken, Unanswered,
 from volant.guest.message import encode_message
 from volant.guest.notices import apply_notice
 from volant.guest.opening import REQUEST_TIMEOUT_S, StreamOpener, convert_answer
+from volant.guest.pace import PingPace
 from volant.guest.preamble import ZERO_SECRET
 from volant.guest.protocol import (
     Frozen,
@@ -57,6 +58,7 @@ class AgentLink(StreamOpener):
         clock: Clock,
         client: str,
         former: bytes = ZERO_SECRET,
+        pace: PingPace | None = None,
     ) -> None:
         self._connect = connect
         self._secret = secret
@@ -64,6 +66,7 @@ class AgentLink(StreamOpener):
         self._on_change = on_change
         self.clock = clock
         self._client = client
+        self._pace = pace
         self._state = AgentState(since=clock.now(), reason="no connection yet")
         self._changed = asyncio.Event()
         self._next_state = self._state
@@ -192,7 +195,7 @@ class AgentLink(StreamOpener):
     async def _run_session(self, unanswered: int) -> None:
         self._greeted.clear()
         reader, writer = await dial(self._connect, self.clock)
-        session = Session(reader, writer, self.clock)
+        session = Session(reader, writer, self.clock, pace=self._pace)
         secret = self._guess.pick(unanswered)
         patience_s = PATIENCE_S[min(unanswered // self._guess.count, len(PATIENCE_S) - 1)]
         reason = "the host closed the link"

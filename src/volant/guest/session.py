@@ -27,10 +27,10 @@ from volant.guest.frame import (
     encode_ping,
     encode_window_update,
 )
+from volant.guest.pace import PingPace
 from volant.guest.stream import Stream
 from volant.guest.turns import Kind, Turns
 
-PING_INTERVAL_S = 10.0
 PING_TIMEOUT_S = 10.0
 TURN_BYTES = 16_384
 """Bytes that are taken from the connection in one turn of the event loop."""
@@ -60,11 +60,13 @@ class Session:
         *,
         accept: Callable[[Stream], None] | None = None,
         max_streams: int = MAX_STREAMS,
+        pace: PingPace | None = None,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._clock = clock
         self._accept = accept
+        self._pace = pace or PingPace()
         self._decoder = FrameDecoder()
         self._frames = TokenBucket(clock, rate_per_s=FRAMES_PER_S, burst=FRAMES_BURST)
         self._streams: dict[int, Stream] = {}
@@ -140,11 +142,13 @@ class Session:
                 raise SessionOver("the connection to the guest's agent was closed")
 
     async def keep_alive(self) -> None:
-        """Task body: ping when nothing has been heard for 10 s. Raises SessionOver when no answer comes within 10 s."""
+        """Task body: ping when nothing has been heard for as long as the pace says. Raises SessionOver when no answer comes
+        within 10 s."""
         while True:
             idle_s = self._clock.monotonic() - self._heard_at
-            if idle_s < PING_INTERVAL_S:
-                await self._clock.sleep(PING_INTERVAL_S - idle_s)
+            interval_s = self._pace.interval_s
+            if idle_s < interval_s:
+                await self._clock.sleep(interval_s - idle_s)
                 continue
             self._ping_value = (self._ping_value + 1) & 0xFFFFFFFF
             self._pong.clear()

@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import msgspec
 
 from volant.core.clock import Clock
 from volant.core.log import LogSource
 from volant.guest.document import Document, Probes, Root, Workload, decode_document, digest_document
-from volant.guest.farewell import Farewell, StopReason, encode_farewell
 from volant.guest.preamble import ZERO_SECRET
-from volant.guest.protocol import Exit
 from volant.guest.simulated_agenda import SimulatedAgenda
+from volant.guest.simulated_farewell import say_farewell
 from volant.guest.simulated_log import SimulatedLog
 from volant.guest.simulated_network import SimulatedNetwork
 from volant.guest.simulated_probe import foresee_health
@@ -64,8 +63,6 @@ class SimulatedGuest:
         """What a program of this name prints on stdout and stderr, and its exit code."""
         self.capabilities = CAPABILITIES
         """What its hello says that it can; a test takes some away to have an agent of an earlier version."""
-        self.leaves_farewell = True
-        """False for an agent of an earlier version."""
         self.max_streams = MAX_STREAMS
         self.ports: dict[int, ServePort] = {}
         """What answers a connection to a port in the guest."""
@@ -126,12 +123,8 @@ class SimulatedGuest:
 
     @property
     def farewell(self) -> bytes:
-        """What it leaves on its console when it powers off; nothing of a guest that was never told who it is."""
-        if not self._document or not self.leaves_farewell or self.state != "stopping":
-            return b""
-        told = (self._workload_notice or {}).get("exit")
-        ended = Farewell(reason=cast(StopReason, self.stopping_reason), exit=Exit(**told) if told else None)
-        return encode_farewell(digest_document(self._document), ended)
+        """What it leaves on its console when it powers off."""
+        return say_farewell(self._document, self.stopping_reason, self._workload_notice)
 
     @property
     def cpu_s(self) -> float:

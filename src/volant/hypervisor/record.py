@@ -22,21 +22,26 @@ def write_record(path: Path, record: Any, *, outlives_host: bool = True) -> None
     Raises:
         DiskFull, HostError: it could not be written; what was there before still is.
     """
-    temporary = path.with_name(path.name + ".new")
+    temporary = f"{path}.new"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            with os.fdopen(descriptor, "wb", closefd=False) as stream:
-                stream.write(msgspec.json.format(msgspec.json.encode(record), indent=2))
+            _write_all(descriptor, msgspec.json.format(msgspec.json.encode(record), indent=2))
             if outlives_host:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        temporary.replace(path)
+        os.replace(temporary, path)  # noqa: PTH105  # every start writes some of these, and paths are slow to make
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         kind = DiskFull if error.errno == _ENOSPC else HostError
         raise kind(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
 
 
 def read_record(path: Path, kind: type[T]) -> T | None:

@@ -186,8 +186,9 @@ class SimulatedHost:
 
 
 def _power_off(unit: Unit, process: SimulatedProcess, guest: PoweredGuest) -> None:
-    if process.ending is None:
-        _print(unit, getattr(guest, "farewell", b""))
+    line: bytes = getattr(guest, "farewell", b"")
+    if process.ending is None and line:
+        _print(unit, line)
     process.end(Ending(kind="powered_off", message="the guest powered off"), is_gone=False)
 
 

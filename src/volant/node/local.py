@@ -17,6 +17,7 @@ from volant.core.ids import Digest, Uid
 from volant.core.limits import Limits
 from volant.core.security import ProcessSecurity
 from volant.guest.farewell import Farewell
+from volant.guest.pace import PingPace
 from volant.hypervisor.driver import Driver, Ending, Instance
 from volant.hypervisor.machine import Files, Machine
 from volant.node.door import Check, Inspection, LogLine, TemplateDoor, VMStats
@@ -83,6 +84,7 @@ class LocalNode(TalkingNode):
         self._check_host = check_host
         self._meter = Meter(clock)
         self._runs: dict[Uid, Run] = {}
+        self._pace = PingPace(lambda: len(self._runs))
         self._logs: dict[Uid, LogStore] = {}
         self._in_hand: set[Uid] = set()
         self._turned_away: set[Uid] = set()
@@ -234,6 +236,7 @@ class LocalNode(TalkingNode):
             former=read_former(self.places.unit(uid)),
             identity=read_identity(self.places.unit(uid)),
             held=held,
+            pace=self._pace,
         )
         self._runs[uid] = run
         run.start(self._group)

@@ -14,6 +14,7 @@ from volant.core.clock import Clock
 from volant.core.errors import VolantError
 from volant.guest.collector import LogCollector
 from volant.guest.link import AgentLink
+from volant.guest.pace import PingPace
 from volant.guest.state import AgentState
 from volant.hypervisor.driver import Ending, Instance
 from volant.node.unit import Identity
@@ -54,6 +55,7 @@ class Run:
         former: bytes,
         identity: Identity | None = None,
         held: bool = False,
+        pace: PingPace | None = None,
     ) -> None:
         self.instance = instance
         self.ending: Ending | None = None
@@ -82,7 +84,9 @@ class Run:
         self._may_talk = asyncio.Event()
         if not held:
             self._may_talk.set()
-        self.link = AgentLink(instance.connect_agent, secret, on_change=self._on_agent, clock=clock, client=client, former=former)
+        self.link = AgentLink(
+            instance.connect_agent, secret, on_change=self._on_agent, clock=clock, client=client, former=former, pace=pace
+        )
         self._collector = LogCollector(self.link, logs.begin_run(instance.machine.run_id))
 
     @property

@@ -57,7 +57,12 @@ class Places(msgspec.Struct, frozen=True):
         """The unit with its directories there. Repeatable."""
         unit = self.unit(uid)
         for directory in (unit.state, unit.sockets):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                os.mkdir(directory, 0o700)  # noqa: PTH102  # most often it is there or can be made, and that is all to find out
+            except FileExistsError:
+                continue
+            except FileNotFoundError:
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return unit
 
     def clear(self, uid: Uid) -> None:

@@ -23,7 +23,8 @@ from volant.core.snapshot import Snapshot
 from volant.core.vm import VM, VMSpec
 from volant.net.fabric import Fabric
 from volant.node.local import LocalNode
-from volant.store.contract import MAX_OPERATIONS, Delete, Key, Store, Stored
+from volant.store.cache import Cache
+from volant.store.contract import MAX_OPERATIONS, Delete, Store, Stored
 from volant.store.records import list_resources
 from volant.volume.saved import SavedStore, remove_saved
 
@@ -61,6 +62,7 @@ class Sweeper:
         *,
         tend_templates: Callable[[], Awaitable[None]],
         spare: Callable[[], AbstractSet[Uid]],
+        cache: Cache | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -70,6 +72,7 @@ class Sweeper:
         self._snapshots = snapshots
         self._tend_templates = tend_templates
         self._spare = spare
+        self._cache = cache
 
     async def run(self) -> None:
         """A task body; runs until cancelled. What cannot be swept now is tried again next time."""
@@ -85,9 +88,9 @@ class Sweeper:
         # What is on the host is looked at before what is in the registry: a VM made in between is then known.
         units = self._node.places.known_uids()
         taps = await self._fabric.list_taps()
-        claims = (await self._store.list(Claim.kind, "")).items
+        claims = await self._list(Claim.kind)
         # Of thousands of VMs only what is asked for is read.
-        vms = (await self._store.list(VM.kind)).items
+        vms = await self._list(VM.kind)
         vm_uids = {Uid(stored.data["meta"]["uid"]) for stored in vms}
         deployments, _ = await list_resources(self._store, Deployment, None)
         await self._sweep_claims(claims, vm_uids | {owner.uid for owner in deployments})
@@ -119,7 +122,7 @@ class Sweeper:
 
     async def _sweep_artifacts(self) -> None:
         plugins, _ = await list_resources(self._store, Plugin, None)
-        vms = (await self._store.list(VM.kind)).items
+        vms = await self._list(VM.kind)
         keep = {digest for plugin in plugins for digest in wanted_artifacts(plugin.manifest).values()}
         keep |= {digest for stored in vms for digest in _own_artifacts(stored.data["spec"])}
         revisions, _ = await list_resources(self._store, DeploymentRevision, None)
@@ -138,14 +141,18 @@ class Sweeper:
                 await remove_saved(entry.path)
 
     async def _sweep_events(self) -> None:
-        events, _ = await list_resources(self._store, Event, None)
-        events.sort(key=lambda event: event.spec.at, reverse=True)
+        events = list(await self._list(Event.kind))
+        events.sort(key=lambda stored: str(stored.data["spec"]["at"]), reverse=True)
         oldest = self._clock.now() - EVENTS_AGE
-        old = [event for i, event in enumerate(events) if i >= EVENTS_KEPT or parse_time(event.spec.at) < oldest]
+        old = [stored for i, stored in enumerate(events) if i >= EVENTS_KEPT or parse_time(stored.data["spec"]["at"]) < oldest]
         for start in range(0, len(old), MAX_OPERATIONS):
-            await self._delete(
-                [Delete(Key(Event.kind, e.meta.project, e.name), e.revision) for e in old[start : start + MAX_OPERATIONS]]
-            )
+            await self._delete([Delete(stored.key, stored.revision) for stored in old[start : start + MAX_OPERATIONS]])
+
+    async def _list(self, kind: str) -> Sequence[Stored]:
+        """What there is of ``kind`` now; of thousands nothing is read from the disk."""
+        if self._cache is not None and self._cache.holds(kind) and await self._cache.catch_up():
+            return self._cache.list(kind)
+        return (await self._store.list(kind)).items
 
     async def _delete(self, operations: list[Delete]) -> None:
         try:

@@ -177,6 +177,7 @@ class VMBeginner:
 
     async def suspend(self, vm: VM, run: Run) -> Outcome:
         template = run.instance.machine.base
+        await self._live.outlive(vm, run)
         record = await self._sleeper.suspend(vm, run)
         asleep = with_suspended(vm, record, template)
         words = f"suspended in {record.duration_ms} ms, {record.size_bytes / 1e6:.1f} MB on disk"

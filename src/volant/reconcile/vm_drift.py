@@ -44,8 +44,9 @@ def assume_applied(vm: VM, machine: Machine) -> Applied:
     return msgspec.structs.replace(assumed, memory_mib=machine.memory_mib, cpu_cores=machine.cpu_cores, spec=spec)
 
 
-def write_applied(unit: Unit, applied: Applied) -> None:
-    write_record(unit.state / APPLIED, applied)
+def write_applied(unit: Unit, applied: Applied, *, outlives_host: bool = False) -> None:
+    """A run ends with the host; what sleeps goes on after it, and its record is to be there."""
+    write_record(unit.state / APPLIED, applied, outlives_host=outlives_host)
 
 
 def copy_applied(unit: Unit, directory: Path) -> None:

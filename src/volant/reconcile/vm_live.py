@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -75,7 +76,14 @@ class LiveChanges:
         found = read_record(saved / APPLIED, Applied)
         if found is not None:
             taken = msgspec.structs.replace(found, run_id=vm.status.run_id)
-        self._keep(vm.uid, taken)
+        write_applied(self._places.unit(vm.uid), taken, outlives_host=True)
+        self._applied[vm.uid] = taken
+
+    async def outlive(self, vm: VM, run: Run) -> None:
+        """Have what the run has be known after the host has failed, too: it is about to sleep."""
+        applied = self.find(vm, run)
+        if applied is not None:
+            await asyncio.to_thread(write_applied, self._places.unit(vm.uid), applied, outlives_host=True)
 
     def as_it_ran(self, vm: VM) -> VM:
         """``vm`` in the shape of what was saved of it."""

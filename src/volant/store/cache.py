@@ -124,6 +124,10 @@ class Cache:
         """How many records the index ``name`` has under ``value``."""
         return len(self._indexes[name].entries.get(value, {}))
 
+    def counts(self, name: str) -> dict[str, int]:
+        """How many records the index ``name`` has under each of its values."""
+        return {value: len(records) for value, records in self._indexes[name].entries.items()}
+
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Call ``subscriber`` for every change from now on, in order, after the change's whole transaction was taken in.
 

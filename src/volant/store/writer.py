@@ -113,9 +113,9 @@ class Writer:
 
     def _write(self, group: list[_Job]) -> None:
         self._group = group
-        self._commit(group)
+        news = self._commit(group)
         self._group = []
-        self._call_loop(_settle, group)
+        self._call_loop(self._tell, news, group)
 
     def _collect(self) -> list[_Job]:
         """Wait for work, then take what is there. Empty when the writer was told to stop and everything is done."""
@@ -134,17 +134,19 @@ class Writer:
             size += job.size
         return group
 
-    def _commit(self, group: list[_Job]) -> None:
-        error = self._try_commit(group)
-        if isinstance(error, apsw.FullError) and len(group) > 1:
+    def _commit(self, group: list[_Job]) -> list[Group]:
+        """Return what was committed."""
+        together = self._try_commit(group)
+        if isinstance(together, Group):
+            return [together]
+        if isinstance(together, apsw.FullError) and len(group) > 1:
             # One that does not fit must not take along those that would.
-            for job in group:
-                self._commit([job])
-        elif error is not None:
-            for job in group:
-                job.error = explain(error, "the store could not write")
+            return [committed for job in group for committed in self._commit([job])]
+        for job in group:
+            job.error = explain(together, "the store could not write")
+        return []
 
-    def _try_commit(self, group: list[_Job]) -> apsw.Error | None:
+    def _try_commit(self, group: list[_Job]) -> Group | apsw.Error:
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -158,9 +160,13 @@ class Writer:
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        if together.revision != together.base:
-            self._call_loop(self._committed, together.base, together.revision, frozenset(together.kinds))
-        return None
+        return together
+
+    def _tell(self, news: list[Group], group: list[_Job]) -> None:
+        for together in news:
+            if together.revision != together.base:
+                self._committed(together.base, together.revision, frozenset(together.kinds))
+        _settle(group)
 
     def _call_loop(self, function: Callable[..., None], *arguments: Any) -> None:
         # A loop that was closed before the store has nobody left to tell.

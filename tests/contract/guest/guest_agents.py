@@ -7,7 +7,6 @@ import contextlib
 import secrets
 import signal
 import socket
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -53,6 +52,11 @@ class Agent:
         reader, writer = await self.open()
         self.writers.append(writer)
         return reader, writer
+
+    @property
+    def console(self) -> bytes:
+        """What it left on its console; asked once it is off."""
+        raise NotImplementedError
 
     def document(self, lines: int = 0, **workload: object) -> bytes:
         return self.document_of(Workload(argv=self.argv(lines), restart=Restart(policy="never"), **workload))  # type: ignore[arg-type]  # a test's own
@@ -135,6 +139,10 @@ class Simulated(Agent):
         for number in range(lines):
             self.guest.log(LINE % number)
 
+    @property
+    def console(self) -> bytes:
+        return self.guest.farewell
+
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -146,14 +154,15 @@ class KestrelTest(Agent):
     def __init__(self, directory: Path, *, program: Path = KESTREL_TEST) -> None:
         super().__init__()
         self._path = directory / "agent.sock"
-        with socket.socket(socket.AF_UNIX) as listener:
+        self._console = directory / "console"
+        with socket.socket(socket.AF_UNIX) as listener, self._console.open("wb") as console:
             listener.bind(str(self._path))
             listener.listen()
             self._process = spawn(
                 [program, "--listen-fd", str(listener.fileno())],
                 pass_fds=(listener.fileno(),),
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-                stderr=subprocess.DEVNULL,
+                stderr=console,
             )
         self._watching = asyncio.ensure_future(self._watch())
 
@@ -163,6 +172,10 @@ class KestrelTest(Agent):
     def argv(self, lines: int) -> tuple[str, ...]:
         script = f'i=0; while [ $i -lt {lines} ]; do echo "{LINE.replace("%d", "$i")}"; i=$((i+1)); done; exec sleep 1000'
         return ("/bin/sh", "-c", script)
+
+    @property
+    def console(self) -> bytes:
+        return self._console.read_bytes()
 
     async def _watch(self) -> None:
         await asyncio.to_thread(self._process.wait)

@@ -97,6 +97,11 @@ def read_boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text()
 
 
+OWN = os.getpid()
+LONG_S, LONGER_S, LONGEST_S = (f"{86397 + i}.{OWN}" for i in range(3))
+"""How long steps sleep that are to be found again, which no other run of these tests has beside us: sleep(1) takes fractions."""
+
+
 def find_processes(word: str) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
@@ -188,7 +193,7 @@ async def test_a_failing_step_is_named_with_what_it_said(shared: Builder, tmp_pa
 
 @pytest.mark.parametrize(
     "step",
-    ["(setsid sleep 86399 &); while :; do :; done", "exec >&- 2>&-; sleep 86399"],
+    [f"(setsid sleep {LONGEST_S} &); while :; do :; done", f"exec >&- 2>&-; sleep {LONGEST_S}"],
 )
 async def test_a_build_that_never_ends_is_ended_with_all_it_started(shared: Builder, tmp_path: Path, step: str) -> None:
     context = write_context(tmp_path / "web", HEAD + "RUN echo ready\n")
@@ -198,13 +203,13 @@ async def test_a_build_that_never_ends_is_ended_with_all_it_started(shared: Buil
     with pytest.raises(TimedOut, match="no end after 3 s, in STEP 4/4: RUN"):
         await shared.build(context, timeout_s=3.0)
 
-    assert find_processes("86399") == []
+    assert find_processes(LONGEST_S) == []
     assert find_processes(str(shared.storage)) == []
     assert shared.leftovers() == []
 
 
 async def test_a_cancelled_build_is_ended_with_all_it_started(shared: Builder, tmp_path: Path) -> None:
-    context = write_context(tmp_path / "web", HEAD + "RUN echo begun; sleep 86398\n")
+    context = write_context(tmp_path / "web", HEAD + f"RUN echo begun; sleep {LONGER_S}\n")
     begun = asyncio.Event()
     task = asyncio.create_task(shared.build(context, lambda line: begun.set() if line == "begun" else None))
     async with asyncio.timeout(60):
@@ -214,7 +219,7 @@ async def test_a_cancelled_build_is_ended_with_all_it_started(shared: Builder, t
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert find_processes("86398") == []
+    assert find_processes(LONGER_S) == []
     assert shared.leftovers() == []
     assert list((shared.cache.root / "tmp").iterdir()) == []
 
@@ -238,7 +243,8 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 async def test_a_killed_fledge_takes_its_build_along_and_the_next_one_works(builder: Builder, tmp_path: Path) -> None:
-    context = write_context(tmp_path / "web", HEAD + "RUN --mount=type=secret,id=token echo begun; [ -e /go ] || sleep 86397\n")
+    step = f"RUN --mount=type=secret,id=token echo begun; [ -e /go ] || sleep {LONG_S}\n"
+    context = write_context(tmp_path / "web", HEAD + step)
     secret = tmp_path / "token"
     secret.write_text("open-sesame")
     process = await asyncio.create_subprocess_exec(
@@ -250,7 +256,7 @@ async def test_a_killed_fledge_takes_its_build_along_and_the_next_one_works(buil
             pass
     process.send_signal(signal.SIGKILL)
     async with asyncio.timeout(30):
-        await asyncio.gather(process.wait(), *(wait_for_end(pid) for pid in find_processes("86397")))
+        await asyncio.gather(process.wait(), *(wait_for_end(pid) for pid in find_processes(LONG_S)))
     assert builder.leftovers() != []
 
     (context / "Dockerfile").write_text(HEAD + "RUN --mount=type=secret,id=token echo mended\n")

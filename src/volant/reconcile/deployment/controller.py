@@ -40,8 +40,9 @@ SOON_S = 0.02
 MAX_NOTES = 20
 """Of one pass, so that they fit into its transaction."""
 
-A_LOOK_S = 0.0001
-"""So long changes of replicas are gathered for each that there is, so that many at once are one look."""
+A_LOOK_S = 0.0005
+GATHER_MAX_S = 1.0
+"""So long changes of replicas are gathered for each that there is, so that many at once are one look; never longer than that."""
 
 
 class DeploymentController:
@@ -61,7 +62,7 @@ class DeploymentController:
 
     def gather_s(self, uid: Uid) -> float:
         """How long to wait for more after a replica of the deployment changed."""
-        return SOON_S + A_LOOK_S * self._observer.size(uid)
+        return min(SOON_S + A_LOOK_S * self._observer.size(uid), GATHER_MAX_S)
 
     async def reconcile(self, key: Key) -> Outcome:
         deployment = await find_resource(self._store, Deployment, key.project, key.name)
@@ -280,7 +281,10 @@ class DeploymentController:
         return acted
 
     def _took(self, deployment: Deployment, made: Made) -> bool:
+        # First what was written: the next pass must not decide by what was before it.
         self._owe(deployment, made.revision)
+        if made.error is not None:
+            raise made.error
         return bool(made.done)
 
     def _find_relabelled(self, deployment: Deployment, observed: Observed) -> list[Replica]:

@@ -38,6 +38,8 @@ class Made(msgspec.Struct, kw_only=True):
     done: list[int] = []
     failed: dict[int, VolantError] = {}
     revision: int = 0
+    error: VolantError | None = None
+    """What ended them early, as it would have ended each."""
 
 
 class Steps:
@@ -183,6 +185,9 @@ class Steps:
                     log.warning("replica_over_quota", name=replica.name, error=str(error))
                 except (Conflict, NotFound) as error:
                     log.debug("replica_changed_meanwhile", name=replica.name, error=str(error))
+                except VolantError as error:
+                    made.error = made.error or error
+                    waiting.clear()
                 else:
                     made.done.append(replica.index)
                     made.revision = max(made.revision, revision)

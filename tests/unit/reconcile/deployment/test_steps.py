@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,13 +11,14 @@ import pytest
 
 from volant.core.clock import HostClock
 from volant.core.deployment import Deployment, DeploymentSpec, DeploymentStatus
-from volant.core.errors import StaleRevision
+from volant.core.errors import DiskFull, StaleRevision
 from volant.core.ids import new_uid
 from volant.core.resource import Meta
 from volant.core.vm import VM, VMSpec, VMStatus
 from volant.reconcile.deployment.replica import read_replica
 from volant.reconcile.deployment.steps import Steps
 from volant.store.cache import Cache
+from volant.store.contract import Operation
 from volant.store.records import create_of, get_resource, update_of
 from volant.store.sqlite import open_store
 
@@ -45,4 +47,38 @@ async def test_a_replica_that_became_ready_meanwhile_is_not_removed_as_one_that_
             made = await steps.remove(web, [replica])
             assert made.done == []
             assert not (await get_resource(store, VM, "default", "web-0")).deleting
+            following.cancel()
+
+
+async def test_a_step_that_the_store_refuses_says_so_and_what_was_written_before(tmp_path: Path) -> None:
+    clock = HostClock()
+    async with open_store(tmp_path / "volant.db", clock) as store:
+        cache = Cache(store, ("VM", "Deployment"))
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(cache.run())
+            await cache.wait_synced()
+            web = Deployment(
+                meta=Meta(name="web", uid=new_uid()), spec=DeploymentSpec(vm=VMSpec(plugin="nginx")), status=DeploymentStatus()
+            )
+            await store.transact([create_of(web)])
+            replicas = []
+            for name in ("web-0", "web-1"):
+                vm = VM(meta=Meta(name=name, uid=new_uid(), owner=web.uid), spec=VMSpec(plugin="nginx"), status=VMStatus())
+                await cache.wait_revision(await store.transact([create_of(vm)]))
+                replica = read_replica(await get_resource(store, VM, "default", name), "web", {})
+                assert replica is not None
+                replicas.append(replica)
+            transact, asked = store.transact, [0, 0]
+
+            async def fill_up(operations: Sequence[Operation]) -> int:
+                asked[0] += 1
+                if asked[0] > 1:
+                    raise DiskFull("no space left")
+                asked[1] = await transact(operations)
+                return asked[1]
+
+            store.transact = fill_up  # type: ignore[method-assign]  # a disk that is full after one more transaction
+            made = await Steps(store, cache, clock, None).remove(web, replicas)  # type: ignore[arg-type]  # nothing is made here
+            assert isinstance(made.error, DiskFull)
+            assert (len(made.done), made.revision) == (1, asked[1])
             following.cancel()
