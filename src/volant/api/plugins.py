@@ -22,7 +22,7 @@ Asked = Request[Any, Any, Any]
 _ONE = Body(Plugin, headers=("ETag",))
 WITH_USERS = Query(
     "force",
-    "With the VMs and snapshots that were made from it.",
+    "With all that needs it, which is deleted first.",
     read_flag,
     {"type": "string", "enum": ["true", "false", "1", "0", ""]},
 )
