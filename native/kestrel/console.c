@@ -3,12 +3,11 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
-
-#include "loop.h"
 
 enum { LOOK_MS = 2 };
 
@@ -44,9 +43,8 @@ static bool is_sent(void)
 
 void console_insist(const char *line, size_t length, uint32_t most_ms)
 {
-    uint64_t until_ms = uptime_ms() + most_ms;
     size_t sent = 0;
-    while (console_fd >= 0 && uptime_ms() < until_ms) {
+    for (uint32_t waited_ms = 0; console_fd >= 0 && waited_ms < most_ms; waited_ms += LOOK_MS) {
         ssize_t written = sent < length ? write(console_fd, line + sent, length - sent) : 0;
         if (written < 0 && errno != EAGAIN && errno != EINTR)
             return;

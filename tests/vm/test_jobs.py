@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,17 @@ from .daemon import Daemon
 SHELL = ("sh", "-c")
 SERVES = ["/bin/sh", "-c", "exec sleep 1000000"]
 ODD_ONES_FAIL = 'echo "attempt $VOLANT_JOB_ATTEMPT of $VOLANT_JOB_INDEX"; test "$VOLANT_JOB_ATTEMPT" -ge "$VOLANT_JOB_INDEX"'
+
+LISTENS = "IO::Socket::INET->new(Listen => 1, LocalPort => 80, ReuseAddr => 1)->accept;"
+LINE = f"kestrel: end sha256:{'0' * 64} exit=0 reason=workload_ended"
+POWER_OFF = "syscall(169, 0xfee1dead, 672274793, 0x4321fedc, 0); sleep"
+UNSEEN = {
+    "well": "exit 0",
+    "badly": "exit 7",
+    "lies": f'open(my $console, ">", "/dev/console") or exit 8; print $console "\\n{LINE}\\n"; close $console; exit 9',
+    "off": POWER_OFF,
+}
+"""What each does once somebody has connected to it."""
 
 
 def run_of(daemon: Daemon, job: str) -> dict[str, Any]:
@@ -56,3 +68,37 @@ def test_jobs_run_to_their_end(daemon: Daemon, install: Callable[..., None]) -> 
     daemon.volar("cron", "delete", "tick")
     daemon.volar("jobs", "delete", "one", "odd", "bad", "gone", "late", timeout_s=180)
     assert json.loads(daemon.volar("vms", "list", "--json").stdout)["items"] == []
+
+
+def test_what_ends_while_volantd_is_away_is_known(daemon: Daemon, install: Callable[..., None]) -> None:
+    """The guests say on their consoles how it went, for a volantd that comes back."""
+    install("served", SERVES)
+    for name, script in UNSEEN.items():
+        program = ("perl", "-MIO::Socket::INET", "-e", LISTENS + script)
+        daemon.volar("jobs", "run", name, "-d", "--plugin", "served", "--retries", "0", "--", *program)
+    runs = [f"{name}-0-0" for name in UNSEEN]
+    vms = [daemon.wait_vm(run, lambda vm: vm["status"]["ready"], timeout_s=180) for run in runs]
+    for vm in vms:
+        daemon.volar("vms", "exec", vm["name"], "--", *SHELL, "until grep -q ':0050 .* 0A ' /proc/net/tcp; do sleep 0.1; done")
+    daemon.kill()
+    for vm in vms:
+        daemon.curl(f"http://{vm['status']['addresses'][0]['ip']}/")
+    consoles = [daemon.data / "vms" / vm["uid"] / "console.log" for vm in vms]
+    deadline = time.monotonic() + 120
+    while not all(b"reboot: Power down" in console.read_bytes() for console in consoles):
+        assert time.monotonic() < deadline, [console.read_bytes()[-2000:] for console in consoles]
+        time.sleep(0.1)
+    said = [console.read_bytes() for console in consoles]
+    assert [content.count(b"\nkestrel: end sha256:") for content in said] == [1, 1, 2, 0]
+    daemon.start()
+    daemon.volar("jobs", "wait", *UNSEEN, "--timeout", "120s", check=False)
+    seen = {name: run_of(daemon, name)["status"] for name in UNSEEN}
+    told = {name: (status["phase"], [run.get("exit_code") for run in status["runs"]]) for name, status in seen.items()}
+    assert told == {
+        "well": ("Succeeded", [0]),
+        "badly": ("Failed", [7]),
+        "lies": ("Failed", [9]),
+        "off": ("Failed", [None]),
+    }
+    end = daemon.vm("badly-0-0")["status"]["last_end"]
+    assert (end["clean"], end["exit_code"], end["message"]) == (False, 7, "exited with code 7")

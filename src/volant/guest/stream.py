@@ -41,7 +41,8 @@ class Stream:
         self._unreported = 0
         self._send_window = WINDOW_BYTES
         self._readable = asyncio.Event()
-        self._writable = asyncio.Event()
+        self._writable: asyncio.Event | None = None
+        """There once somebody had to wait for the window: most never do."""
         self._writing = asyncio.Lock()
         self._peer_finished = False
         self._finished = False
@@ -76,6 +77,7 @@ class Stream:
             raise ValueError("a peer may keep back half of a window, so no more than the other half is sent at once")
         async with self._writing:
             while self._is_writable and self._send_window < len(data):
+                self._writable = self._writable or asyncio.Event()
                 self._writable.clear()
                 await self._writable.wait()
             async with self._sink.room():
@@ -98,7 +100,7 @@ class Stream:
             return
         self._finished = True
         self._sink.send_now(encode_data(self.id, b"", self._take_flag() | Flag.FIN))
-        self._writable.set()
+        self._let_write()
         self._forget_when_over()
 
     def reset(self, reason: str = "the stream was closed") -> None:
@@ -117,7 +119,7 @@ class Stream:
         if self._failure is None:
             self._failure = reason
         self._readable.set()
-        self._writable.set()
+        self._let_write()
 
     @property
     def is_over(self) -> bool:
@@ -141,7 +143,7 @@ class Stream:
         if self._send_window + delta > WINDOW_BYTES:
             raise Breach("the guest's agent enlarged a window")
         self._send_window += delta
-        self._writable.set()
+        self._let_write()
 
     def take_finish(self) -> None:
         self._peer_finished = True
@@ -160,6 +162,10 @@ class Stream:
     @property
     def _is_writable(self) -> bool:
         return self._failure is None and not self._finished
+
+    def _let_write(self) -> None:
+        if self._writable is not None:
+            self._writable.set()
 
     def _take_flag(self) -> Flag:
         flag, self._first_flag = self._first_flag, Flag.NONE

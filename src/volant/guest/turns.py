@@ -39,7 +39,8 @@ class Turns:
         self._held: Counter[Kind] = Counter()
         self._asked: Counter[Kind] = Counter()
         self._granted = 0
-        self._waiting: dict[Kind, deque[asyncio.Future[None]]] = {kind: deque() for kind in KINDS}
+        self._waiting: dict[Kind, deque[asyncio.Future[None]]] = {}
+        """By kind, for those that anybody has waited for: of thousands of guests few are ever asked for so much."""
         self._over: str | None = None
 
     def widen(self, total: int) -> None:
@@ -56,10 +57,10 @@ class Turns:
         """
         if self._over is not None:
             raise GuestUnreachable(f"{doing}: {self._over}")
-        queue = self._waiting[kind]
-        if not queue and self._is_free_for(kind):
+        if not self._waiting.get(kind) and self._is_free_for(kind):
             self._grant(kind)
             return
+        queue = self._waiting.setdefault(kind, deque())
         if sum(map(len, self._waiting.values())) >= MAX_WAITING:
             raise busy(doing, f"{MAX_WAITING} others wait for their turn already")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -121,7 +122,7 @@ class Turns:
 
     def _wake(self) -> None:
         for kind in KINDS:
-            queue = self._waiting[kind]
+            queue = self._waiting.get(kind)
             while queue and self._is_free_for(kind):
                 turn = queue.popleft()
                 if not turn.done():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import shutil
@@ -19,18 +20,22 @@ TOLD = "told.json"
 MAX_DOCUMENTS = 8
 
 
-class Places(msgspec.Struct, frozen=True):
+class Places(msgspec.Struct, frozen=True, dict=True):
     """The two roots, and what lies under them per VM."""
 
     data: Path
     runtime: Path
 
-    @property
+    @functools.cached_property
     def units(self) -> Path:
         return self.data / "vms"
 
+    @functools.cached_property
+    def _sockets(self) -> Path:
+        return self.runtime / "vms"
+
     def unit(self, uid: Uid) -> Unit:
-        return Unit(uid=uid, state=self.units / uid, sockets=self.runtime / "vms" / uid)
+        return Unit(uid=uid, state=self.units / uid, sockets=self._sockets / uid)
 
     def disk(self, uid: Uid) -> Path:
         return self.units / uid / "disk.img"
@@ -75,7 +80,7 @@ class Places(msgspec.Struct, frozen=True):
     def known_uids(self) -> set[Uid]:
         """The uids that have anything here."""
         found: set[Uid] = set()
-        for root in (self.units, self.runtime / "vms"):
+        for root in (self.units, self._sockets):
             if root.is_dir():
                 found.update(Uid(entry.name) for entry in root.iterdir())
         return found

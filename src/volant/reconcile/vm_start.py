@@ -42,7 +42,7 @@ from volant.reconcile.outside import describe_address
 from volant.reconcile.parts import Artifacts, Parts, describe_devices
 from volant.reconcile.templates import Choice, TemplateKeeper, TemplateRecord
 from volant.store.contract import Store
-from volant.store.plugins import find_plugin_of
+from volant.store.plugins import PluginShelf
 from volant.volume.disk import Disks
 
 log = structlog.get_logger()
@@ -66,6 +66,7 @@ class VMStarter:
         self,
         *,
         store: Store,
+        plugins: PluginShelf,
         clock: Clock,
         driver: Driver,
         node: LocalNode,
@@ -79,7 +80,7 @@ class VMStarter:
         random_source: random.Random | None = None,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        self._store = store
+        self._plugins = plugins
         self._clock = clock
         self._driver = driver
         self._node = node
@@ -321,7 +322,7 @@ class VMStarter:
         return self._driver.name if vm.spec.hypervisor == "auto" else vm.spec.hypervisor
 
     async def _read_plugin(self, vm: VM) -> tuple[Plugin, Manifest]:
-        plugin = await find_plugin_of(self._store, vm)
+        plugin = await self._plugins.find_of(vm)
         if plugin is None:
             raise Unavailable(f"its plugin {vm.spec.plugin!r} is not installed", hint="install it again, or delete the VM")
         return plugin, fit_command(plugin.manifest, vm.spec)

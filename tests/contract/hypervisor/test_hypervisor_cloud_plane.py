@@ -25,7 +25,7 @@ from volant.hypervisor.cloud_hypervisor import CloudHypervisorDriver
 from volant.hypervisor.cloud_hypervisor.work import WORK
 from volant.hypervisor.driver import Instance
 from volant.hypervisor.machine import Files, Machine, Unit
-from volant.hypervisor.socket import bind_socket
+from volant.hypervisor.socket import CONSOLE, bind_socket, connect_socket
 from volant.net.simulated import SimulatedFabric
 from volant.plane import ControlPlane
 from volant.store.sqlite import open_store
@@ -72,11 +72,24 @@ class PlayedGuests:
         listener.setblocking(False)
         self._world.servers.append(await asyncio.start_unix_server(agent, sock=listener))
 
-        def power_off() -> None:
-            self._world.offs.append(asyncio.ensure_future(instance._api.put("vm.power-button")))
+        async def end() -> None:
+            await _print(unit, agent.guest.farewell)
+            await instance._api.put("vm.power-button")
 
-        agent.guest.on_power_off = power_off
+        agent.guest.on_power_off = lambda: self._world.offs.append(asyncio.ensure_future(end()))
         return instance
+
+
+async def _print(unit: Unit, line: bytes) -> None:
+    """Have it come out of the guest's console, which gives back what is typed."""
+    reader, writer = await asyncio.open_unix_connection(sock=connect_socket(unit.sockets, CONSOLE))
+    try:
+        writer.write(line)
+        async with asyncio.timeout(10):
+            await reader.readuntil(line.strip())
+            await reader.readline()
+    finally:
+        writer.close()
 
 
 class CloudWorld(World):
@@ -171,3 +184,18 @@ async def test_a_vm_lives_under_it(world: CloudWorld) -> None:
         assert vm.status.last_end is not None and vm.status.last_end.kind == "powered_off"
         await plane.intents.vms.delete("web")
         await reach_gone(plane, "web")
+
+
+async def test_what_ends_while_volantd_is_away_is_known(world: CloudWorld) -> None:
+    async with world.cloud_plane() as plane:
+        await plane.intents.plugins.install(world.manifest())
+        await plane.intents.vms.create(want("once", memory_mb=128, restart_policy="never"))
+        vm = await reach(plane, "once", lambda vm: vm.status.ready)
+    world.agents[vm.uid].guest.crash_workload({"code": 7})
+    await asyncio.gather(*world.offs)
+    async with world.cloud_plane() as plane:
+        vm = await reach(plane, "once", lambda vm: vm.status.last_end is not None)
+        assert vm.status.last_end is not None
+        assert (vm.status.last_end.kind, vm.status.last_end.exit_code, vm.status.last_end.clean) == ("powered_off", 7, False)
+        await plane.intents.vms.delete("once")
+        await reach_gone(plane, "once")

@@ -49,6 +49,9 @@ def decide(job: Job, runs: Iterable[Run], now: datetime, retries: Retries) -> Pl
     if has_finished(job):
         return _look_after(job, found, now)
     status, counted = _count(job, found, now, retries)
+    if status.started_at is not None and parse_time(status.started_at) > now:
+        # The clock was put back: how long ago it began nobody knows, and its deadline must not be as far away as that.
+        status = msgspec.structs.replace(status, started_at=format_time(now))
     completed = read_indexes(status.completed_indexes)
     active = [run for run in found.values() if _is_current(status, completed, run)]
     verdict, message = _judge(job, status, now)
