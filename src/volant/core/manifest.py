@@ -35,6 +35,7 @@ from volant.core.manifest_rules import (
 from volant.core.part import Milliseconds, Part, Port
 from volant.core.probe import Hook, Probes
 from volant.core.resource import split_validation_error
+from volant.core.signals import signal_number
 
 SCHEMA_VERSIONS = ("v1", "1", "1.0")
 WRITTEN_SCHEMA_VERSION = "v1"
@@ -54,11 +55,6 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}")
 _ENV_NAME = re.compile(r"[^=\x00]+")
-_SIGNALS = {
-    "SIGHUP": 1, "SIGINT": 2, "SIGQUIT": 3, "SIGKILL": 9, "SIGUSR1": 10, "SIGUSR2": 12, "SIGTERM": 15, "SIGWINCH": 28,
-    "SIGPWR": 30,
-}  # fmt: skip
-_RTMIN = 34
 
 
 class Media(Part, frozen=True, kw_only=True):
@@ -388,18 +384,3 @@ def split_base_url(base_url: str) -> tuple[str, int]:
     if parts.scheme != "http" or not parts.hostname:
         raise InvalidInput(f"{base_url[:80]!r} is not an http URL", field="workload.base_url")
     return parts.hostname, 80 if port is None else port
-
-
-def signal_number(name: str) -> int:
-    """The Linux number of ``SIGTERM``, ``15`` or ``SIGRTMIN+3``, as OCI images write their StopSignal. Raises InvalidInput."""
-    text = name.upper()
-    if text.isdecimal() and 1 <= int(text) <= 64:
-        return int(text)
-    if not text.startswith("SIG"):
-        text = "SIG" + text
-    if text in _SIGNALS:
-        return _SIGNALS[text]
-    realtime = re.fullmatch(r"SIGRTMIN(?:\+(\d{1,2}))?", text)
-    if realtime and _RTMIN + int(realtime[1] or 0) <= 64:
-        return _RTMIN + int(realtime[1] or 0)
-    raise InvalidInput(f"{name[:40]!r} is not a signal", field="workload.stop_signal", hint="for example SIGTERM or SIGQUIT")

@@ -11,18 +11,17 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
-import msgspec
-
 from volant.core.clock import Clock
 from volant.core.log import LogSource
-from volant.guest.document import Document, Probes, Root, Workload, decode_document, digest_document
+from volant.guest.document import Document, Root, Workload, decode_document, digest_document
 from volant.guest.preamble import ZERO_SECRET
 from volant.guest.simulated_agenda import SimulatedAgenda
 from volant.guest.simulated_farewell import say_farewell
+from volant.guest.simulated_freezer import SimulatedFreezer
 from volant.guest.simulated_log import SimulatedLog
 from volant.guest.simulated_network import SimulatedNetwork
-from volant.guest.simulated_probe import foresee_health
-from volant.guest.simulated_program import foresee_end
+from volant.guest.simulated_probe import count_liveness, foresee_health
+from volant.guest.simulated_program import describe_exit, foresee_end
 from volant.guest.simulated_tree import SimulatedFiles
 from volant.guest.simulated_types import CAPABILITIES, Misbehaviour, Refusal, ServePort, Writer, read_document
 from volant.guest.simulated_use import SimulatedUse
@@ -86,7 +85,7 @@ class SimulatedGuest:
         self._changed = asyncio.Event()
         self._document = b""
         self._root = Root(writable="none")
-        self._frozen_until_s: float | None = None
+        self.freezer = SimulatedFreezer(clock)
         self._powered_on_s = clock.monotonic()
         self._workload_began_s = self._powered_on_s
         self.ready_at_s = self._powered_on_s + boot_s
@@ -125,11 +124,6 @@ class SimulatedGuest:
     def farewell(self) -> bytes:
         """What it leaves on its console when it powers off."""
         return say_farewell(self._document, self.stopping_reason, self._workload_notice)
-
-    @property
-    def cpu_s(self) -> float:
-        """Processor time that it has used."""
-        return self.use.cpu_s
 
     @property
     def uptime_ms(self) -> int:
@@ -191,7 +185,7 @@ class SimulatedGuest:
         document = read_document(content)
         if document.root != self._root:
             raise Refusal("malformed", "root: not the root that is in force")
-        self.thaw()
+        self.freezer.thaw()
         self._hold(content, document)
         if document.unix_ns > 0:
             self.set_clock(document.unix_ns)
@@ -205,17 +199,8 @@ class SimulatedGuest:
         """Whether there is a disk to freeze; thawed by itself after ``timeout_s``."""
         if self._root.writable != "disk":
             return False
-        self._frozen_until_s = self.clock.monotonic() + timeout_s
+        self.freezer.freeze(timeout_s)
         return True
-
-    def thaw(self) -> bool:
-        """Whether it was frozen."""
-        was_frozen, self._frozen_until_s = self.is_frozen, None
-        return was_frozen
-
-    @property
-    def is_frozen(self) -> bool:
-        return self._frozen_until_s is not None and self.clock.monotonic() < self._frozen_until_s
 
     def save(self) -> dict[str, Any]:
         """Everything that a snapshot of its memory would hold, in types that JSON has."""
@@ -230,7 +215,7 @@ class SimulatedGuest:
             "clock_offset_ns": self.clock_offset_ns,
             "uptime_s": now_s - self._powered_on_s,
             "ready_in_s": max(0.0, self.ready_at_s - now_s),
-            "frozen_for_s": max(0.0, (self._frozen_until_s or now_s) - now_s),
+            "frozen_for_s": self.freezer.left_s,
             "timeline": dict(self._timeline),
             "workload": self._workload_notice,
             "health": self._health_notice,
@@ -254,7 +239,7 @@ class SimulatedGuest:
         self.clock_offset_ns = saved["clock_offset_ns"]
         self._powered_on_s = now_s - saved["uptime_s"]
         self.ready_at_s = now_s + saved["ready_in_s"]
-        self._frozen_until_s = now_s + saved["frozen_for_s"] if saved["frozen_for_s"] > 0 else None
+        self.freezer.freeze(saved["frozen_for_s"])
         self._timeline = dict(saved["timeline"])
         self._workload_notice, self._health_notice = saved["workload"], saved["health"]
         self.network.notice = saved["network"]
@@ -281,7 +266,7 @@ class SimulatedGuest:
         restart = self.workload.restart
         self._agenda.clear()
         self._notice_health("unknown", "the workload does not run")
-        message = why or f"the workload ended with {how}"
+        message = why or describe_exit(how)
         if restart.policy == "never" or (restart.policy == "on-failure" and how == {"code": 0} and not why):
             self._notice_workload("exited", exit=how, message=message, last_end=message)
             self.shut_down("workload_ended")
@@ -302,8 +287,7 @@ class SimulatedGuest:
     def fail_liveness(self, said: str = "Connection refused") -> None:
         """The workload fails its liveness probe as often as it may, and is ended for it."""
         assert self.workload is not None
-        probe = self.workload.probes.liveness if isinstance(self.workload.probes, Probes) else msgspec.UNSET
-        times = 3 if probe is msgspec.UNSET else probe.failure_threshold
+        times = count_liveness(self.workload)
         self.crash_workload({"signal": self.workload.stop_signal}, why=f"the liveness probe failed {times} times: {said}")
 
     def give_lease(self, address: str, gateway: str = "", *, lease_s: int = 3600) -> None:

@@ -269,7 +269,7 @@ class _ServedSession:
             ):
                 return {"frozen": guest.freeze(timeout_ms / 1000)}
             case {"type": "thaw"}:
-                return {"thawed": guest.thaw()}
+                return {"thawed": guest.freezer.thaw()}
             case {"type": "sync"}:
                 pass
             case {"type": "clock", "unix_ns": int(unix_ns)}:

@@ -35,6 +35,12 @@ def foresee_health(workload: Workload, programs: Programs) -> Foresight:
     )
 
 
+def count_liveness(workload: Workload) -> int:
+    """How often its liveness probe may fail."""
+    probe = workload.probes.liveness if isinstance(workload.probes, Probes) else msgspec.UNSET
+    return 3 if probe is msgspec.UNSET else probe.failure_threshold
+
+
 def _fails_after_s(probe: Any, programs: Programs) -> float | None:
     if probe is msgspec.UNSET or _succeeds(probe, programs):
         return None

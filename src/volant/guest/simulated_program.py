@@ -41,3 +41,8 @@ def foresee_end(argv: Sequence[str], programs: Mapping[str, tuple[bytes, bytes, 
             number = script.split()[1:]
             return Foreseen(after_s=LEAST_S, code=int(number[0]) if number and number[0].isdecimal() else 0)
     return None
+
+
+def describe_exit(how: Mapping[str, int]) -> str:
+    """As kestrel says it."""
+    return f"exited with code {how['code']}" if "code" in how else f"ended by signal {how.get('signal')}"

@@ -171,7 +171,8 @@ class SimulatedInstance:
     async def measure_memory(self) -> MemoryUse:
         if self._process.is_gone:
             raise Unavailable("the VM process is gone")
-        cpu_s: float = getattr(getattr(self._process.serve_agent, "guest", None), "cpu_s", 0.0)
+        guest = cast("PoweredGuest | None", getattr(self._process.serve_agent, "guest", None))
+        cpu_s = 0.0 if guest is None else guest.use.cpu_s
         return MemoryUse(guest_private_bytes=0, guest_shared_bytes=0, private_bytes=0, shared_bytes=0, cpu_s=cpu_s)
 
     async def destroy(self) -> None:

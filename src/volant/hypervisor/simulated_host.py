@@ -34,11 +34,16 @@ class AgentFactory(Protocol):
     def __call__(self, machine: Machine, saved: Mapping[str, Any] | None = None) -> ServeAgent: ...
 
 
+class Metered(Protocol):
+    @property
+    def cpu_s(self) -> float: ...
+
+
 class PoweredGuest(Protocol):
     on_power_off: Callable[[], None] | None
 
     @property
-    def cpu_s(self) -> float: ...
+    def use(self) -> Metered: ...
 
     def save(self) -> dict[str, Any]: ...
 

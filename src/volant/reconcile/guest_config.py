@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from volant.core.manifest import Manifest, signal_number
+from volant.core.manifest import Manifest
+from volant.core.signals import signal_number
 from volant.core.vm import VM
 from volant.guest import document
 from volant.reconcile.guest_demands import demand_health, demand_hooks, demand_probes, demand_ulimits

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volant.core.errors import InvalidInput
-from volant.core.manifest import MANIFEST_MAX_BYTES, Manifest, read_manifest, signal_number, split_base_url
+from volant.core.manifest import MANIFEST_MAX_BYTES, Manifest, read_manifest, split_base_url
+from volant.core.signals import signal_number
 
 DIGEST = "sha256:" + "0" * 64
 

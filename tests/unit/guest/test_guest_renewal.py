@@ -109,7 +109,7 @@ async def test_a_frozen_disk_thaws_in_time_and_when_it_is_told_to(world: World) 
     document = describe(world.document(), root=Root(writable="disk", disk="data"))
     await world.link.configure(document)
     assert await world.link.freeze(5.0) is True
-    assert world.guest.is_frozen
+    assert world.guest.freezer.is_frozen
     await world.clock.advance(4.0)
     assert await world.link.freeze(5.0) is True
     await world.clock.advance(4.0)
@@ -120,7 +120,7 @@ async def test_a_frozen_disk_thaws_in_time_and_when_it_is_told_to(world: World) 
     assert await world.link.thaw() is False
     assert await world.link.freeze(5.0) is True
     await world.link.renew(describe(document, hostname="other"), secret=world.secret)
-    assert not world.guest.is_frozen
+    assert not world.guest.freezer.is_frozen
 
 
 async def test_waiting_for_a_guest_reads_nothing_of_it(world: World) -> None:
