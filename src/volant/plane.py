@@ -83,12 +83,19 @@ from volant.reconcile.vm_start import VMStarter
 from volant.store.cache import Cache
 from volant.store.contract import Change, Key, Store, Stored
 from volant.store.fenced import FencedStore
+from volant.store.plugins import PluginShelf
 
 log = structlog.get_logger()
 
 RECOUNT_S = 0.5
 LEFTOVER_S = 5.0
 """Rules for a tap that is gone let nobody speak; they may wait for others to go with, since rules are computed from all VMs."""
+
+A_VM_S = 0.0001
+"""Computing rules takes about so long for each VM."""
+
+FORWARDS_SHARE, LEFTOVERS_SHARE = 0.2, 0.02
+"""However many VMs come and go, rules are computed for no more than these parts of the time."""
 
 STARTING_A_CORE = 2
 MIN_STARTING = 4
@@ -122,10 +129,10 @@ class ControlPlane:
         self.hands = hands
         self.cache = Cache(store, CACHED_KINDS, clock)
         self.cache.add_index("uid", lambda stored: [stored.data["meta"]["uid"]])
-        self.cache.add_index(BY_PLUGIN, index_plugin)
-        self.cache.add_index(BY_VERSION, index_version)
+        self.cache.add_index(BY_PLUGIN, index_plugin, kinds=(VM.kind,))
+        self.cache.add_index(BY_VERSION, index_version, kinds=(VM.kind,))
         self.cache.add_index(BY_OWNER, index_owner)
-        self.cache.add_index(BY_STATE, index_state)
+        self.cache.add_index(BY_STATE, index_state, kinds=(VM.kind,))
         self._allowance = read_allowance(config.plugin_download_allow)
         trust = Trust(config.trust_policy, Path(config.trust_keys))
         self.node = LocalNode(
@@ -140,10 +147,12 @@ class ControlPlane:
         self.ports = PortKeeper(store, self.cache, clock, hands.fabric, self._look_at_networks, self.node.open_port)
         self.idle = IdleWatch(store, self.cache, clock, hands.fabric, self.ports.last_active)
         self.balance = BalanceKeeper(store, self.cache, clock, hands.fabric, self.node.open_port, on_drained=self._look_at)
-        keeper = NetworkKeeper(self.cache, hands.fabric, self.ports.has_port)
+        keeper = self.network_keeper = NetworkKeeper(self.cache, hands.fabric, self.ports.has_port)
         self.templates = TemplateKeeper(hands.templates, hands.driver, clock, self._look_at_waiting)
+        plugins = PluginShelf(store, self.cache)
         self.starter = VMStarter(
             store=store,
+            plugins=plugins,
             clock=clock,
             driver=hands.driver,
             node=self.node,
@@ -152,7 +161,7 @@ class ControlPlane:
             disks=hands.disks,
             fabric=hands.fabric,
             networks=keeper,
-            admission=Admission(store, trust),
+            admission=Admission(plugins, trust),
             nameservers=read_nameservers(),
         )
         self.builder = TemplateBuilder(self.templates, self.starter, self.node, clock)
@@ -307,6 +316,10 @@ class ControlPlane:
         for stored in self.cache.list(Network.kind):
             self.networks.look(stored.key, after_s=after_s)
 
+    def _pace_rules(self, seconds: float, share: float) -> float:
+        """``seconds``, or longer where there are so many VMs that computing the rules would take more than ``share``."""
+        return max(seconds, self.network_keeper.size * A_VM_S / share)
+
     def _look_at(self, uid: Uid) -> None:
         for stored in self.cache.by_index("uid", uid):
             if stored.key.kind == VM.kind:
@@ -314,9 +327,9 @@ class ControlPlane:
 
     def _on_change(self, change: Change, old: Stored | None) -> None:
         if changes_forwards(change, old):
-            self._look_at_networks()
+            self._look_at_networks(self._pace_rules(RECOUNT_S, FORWARDS_SHARE))
         elif leaves_rules(change):
-            self._look_at_networks(LEFTOVER_S)
+            self._look_at_networks(self._pace_rules(LEFTOVER_S, LEFTOVERS_SHARE))
         if change.key.kind == VM.kind and "parked" in (change.data["spec"]["power"], old and old.data["spec"]["power"]):
             for name in plugin_names(change.data):
                 self.pools.look(Key(Plugin.kind, change.key.project, name))

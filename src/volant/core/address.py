@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Iterator
@@ -62,6 +63,7 @@ def plan_subnet(network: IPv4Network) -> SubnetPlan:
     return SubnetPlan(network)
 
 
+@functools.lru_cache(maxsize=256)
 def parse_subnet(text: str) -> SubnetPlan:
     """``plan_subnet`` of ``192.168.127.0/24``. Raises InvalidInput."""
     try:

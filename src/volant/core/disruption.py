@@ -47,8 +47,9 @@ def allowed_disruptions(budget: Budget, wanted: int, available: int) -> int | No
 
 
 def judge_disruption(budget: Budget, wanted: int, available_uids: Collection[str], disrupted: Collection[str], uid: str) -> str:
-    """'' when the replica ``uid`` may be stopped, else why not. One that is not available anyway may always be."""
-    left = [one for one in available_uids if one not in disrupted]
+    """'' when the replica ``uid`` may be stopped, else why not. One that is not available anyway may always be; one that was
+    stopped on purpose and is available again counts as any other."""
+    left = [one for one in available_uids if one not in disrupted or one == uid]
     if uid not in left:
         return ""
     allowed = allowed_disruptions(budget, wanted, len(left))

@@ -7,7 +7,6 @@ guests in the hands of whoever made the host.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, cast
@@ -40,6 +39,7 @@ from volant.hypervisor.driver import (
 from volant.hypervisor.machine import BlockDevice, Files, Machine, NetworkDevice, Unit
 from volant.hypervisor.record import read_record, write_record
 from volant.hypervisor.simulated_host import PoweredGuest, ServeAgent, SimulatedHost, SimulatedProcess, Step
+from volant.hypervisor.simulated_wire import Streams, connect_streams
 
 GUEST = "guest.json"
 ALL_CAPABILITIES = frozenset(Capability)
@@ -83,14 +83,14 @@ class SimulatedInstance:
             raise GuestUnreachable("this simulated guest has no agent")
         if process.is_paused:
             raise GuestUnreachable("the guest is paused")
-        ours, theirs = socket.socketpair()
+        ours, theirs = connect_streams()
         # The guest's work goes on whoever looks at it, so it belongs to the process and ends with it.
         task = asyncio.get_running_loop().create_task(_serve(process.serve_agent, theirs))
         process.serving.add(task)
         task.add_done_callback(process.serving.discard)
         # A task that is cancelled before its first step closes nothing itself.
-        task.add_done_callback(lambda _: theirs.close())
-        return await asyncio.open_connection(sock=ours)
+        task.add_done_callback(lambda _: theirs[1].transport.abort())
+        return ours
 
     async def query_state(self) -> RunState:
         if self._process.ending is not None:
@@ -276,9 +276,8 @@ class SimulatedDriver:
         return SimulatedInstance(self._host, process, unit, self._capabilities)
 
 
-async def _serve(serve_agent: ServeAgent, end: socket.socket) -> None:
-    reader, writer = await asyncio.open_connection(sock=end)
+async def _serve(serve_agent: ServeAgent, end: Streams) -> None:
     try:
-        await serve_agent(reader, writer)
+        await serve_agent(*end)
     finally:
-        writer.transport.abort()
+        end[1].transport.abort()

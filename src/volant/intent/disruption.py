@@ -44,7 +44,9 @@ class DisruptionGuard:
     async def _judge(self, deployment: Deployment, vm: VM) -> str:
         now, spec = self._clock.now(), deployment.spec
         own = await self._owned.list_of(VM, deployment, {DEPLOYMENT_LABEL: deployment.name})
-        available = [one.uid for one in own if is_available(one, spec.min_ready_s, now)]
+        # The others as they were seen last; this one as it is.
+        available = [one.uid for one in own if one.uid != vm.uid and is_available(one, spec.min_ready_s, now)]
+        available += [vm.uid] if is_available(vm, spec.min_ready_s, now) else []
         return judge_disruption(spec.budget, wanted_replicas(deployment), available, deployment.status.disrupted, vm.uid)
 
     async def _find_deployment(self, vm: VM) -> Deployment | None:

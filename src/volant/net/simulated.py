@@ -6,7 +6,8 @@ import asyncio
 import os
 import select
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -39,7 +40,8 @@ class SimulatedFabric:
     def __init__(self, before: Callable[[str], None] = _go_on) -> None:
         self.before = before
         self.networks: dict[str, NetworkPlan] = {}
-        self.ruleset = Ruleset("", ())
+        self._digest = ""
+        self._commands: list[Mapping[str, Any]] = []
         self.applied = 0
         """How often rules were really installed."""
         self.extended = 0
@@ -54,6 +56,11 @@ class SimulatedFabric:
         """Whose DHCP questions would be answered."""
         self._taps: dict[str, _Tap] = {}
         self._listeners: dict[int, socket.socket] = {}
+
+    @property
+    def ruleset(self) -> Ruleset:
+        """What is installed."""
+        return Ruleset(self._digest, tuple(self._commands))
 
     async def open(self) -> None:
         self.before("open")
@@ -113,16 +120,17 @@ class SimulatedFabric:
 
     async def apply_rules(self, ruleset: Ruleset) -> None:
         self.before("apply_rules")
-        if ruleset.digest != self.ruleset.digest:
-            self.ruleset = ruleset
+        if ruleset.digest != self._digest:
+            self._digest, self._commands = ruleset.digest, list(ruleset.commands)
             self.applied += 1
 
     async def extend_rules(self, ports: Sequence[Port]) -> bool:
         self.before("extend_rules")
-        if not self.ruleset.digest:
+        if not self._digest:
             return False
-        extended = extend_rules(self.ruleset.digest, ports)
-        self.ruleset = Ruleset(extended.digest, (*self.ruleset.commands, *extended.commands))
+        extended = extend_rules(self._digest, ports)
+        self._digest = extended.digest
+        self._commands += extended.commands
         self.extended += 1
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 from pathlib import Path
@@ -21,10 +22,18 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def raise_file_limit() -> None:
-    """Let this process have as many files open as it may: a carried connection takes two, a VM a few."""
+OPEN_FILES = 524_288
+"""What service managers give to whoever asks for more than usual."""
+
+
+def raise_file_limit(wanted: int = OPEN_FILES) -> None:
+    """Let this process have ``wanted`` files open, or as many as it may: a carried connection takes two, a VM a few."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for limit in (max(hard, wanted), hard):
+        # Only the superuser may have more than was allowed, and nobody more than the kernel counts (fs.nr_open).
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+            return
 
 
 def read_nameservers(path: Path = Path("/etc/resolv.conf")) -> tuple[str, ...]:

@@ -6,13 +6,12 @@ from volant.core.errors import Untrusted
 from volant.core.plugin import Plugin
 from volant.core.trust import Judge
 from volant.core.vm import VM
-from volant.store.contract import Store
-from volant.store.plugins import find_plugin_of
+from volant.store.plugins import PluginShelf
 
 
 class Admission:
-    def __init__(self, store: Store, trust: Judge) -> None:
-        self._store = store
+    def __init__(self, plugins: PluginShelf, trust: Judge) -> None:
+        self._plugins = plugins
         self._trust = trust
 
     async def find_refusal(self, vm: VM) -> Untrusted | None:
@@ -22,7 +21,7 @@ class Admission:
         own = [field for field in ("kernel", "initramfs") if getattr(vm.spec, field) is not None]
         if own and self._trust.policy == "enforce":
             return Untrusted(f"nobody vouches for the {own[0]} that it is to boot", hint=f"volar vms set {vm.name} --{own[0]} -")
-        plugin = await find_plugin_of(self._store, vm)
+        plugin = await self._plugins.find_of(vm)
         return None if plugin is None else await self._judge(plugin)
 
     async def check(self, plugin: Plugin) -> None:

@@ -114,7 +114,7 @@ class Engine:
 
     async def run(self) -> None:
         """A task body; runs until cancelled, and may run again later. The cache must be run by somebody."""
-        unsubscribe = self._cache.subscribe(self._on_change)
+        unsubscribe = self._cache.subscribe(self._on_change, kinds=(self._controller.kind,))
         try:
             await self._cache.wait_synced()
             self.running = True
@@ -131,8 +131,6 @@ class Engine:
             self._races.clear()
 
     def _on_change(self, change: Change, old: Stored | None) -> None:
-        if change.key.kind != self._controller.kind:
-            return
         if self._concerns is None or self._concerns(change.key, change.data if change.type == "put" else None):
             self.queue.add(change.key, Why.CHANGE)
 

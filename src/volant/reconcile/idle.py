@@ -58,7 +58,7 @@ class IdleWatch:
 
     async def run(self) -> None:
         """A task body; runs until cancelled. The cache must be run by somebody."""
-        unsubscribe = self._cache.subscribe(self._on_change)
+        unsubscribe = self._cache.subscribe(self._on_change, kinds=(VM.kind,))
         try:
             await self._cache.wait_synced()
             for stored in self._cache.list(VM.kind):

@@ -72,6 +72,11 @@ class NetworkKeeper:
         self._forwarded: frozenset[str] | None = None
         """The addresses that rules lead to from outside; ``None`` while that is not known."""
 
+    @property
+    def size(self) -> int:
+        """How many VMs there were when rules were computed last."""
+        return len(self._computed)
+
     async def ensure(self) -> None:
         """Every network's bridge, and the rules of every VM, whatever was there before."""
         async with self._lock:

@@ -49,7 +49,7 @@ class PortKeeper:
 
     async def run(self) -> None:
         """A task body; runs until cancelled, and then nothing is open. The cache must be run by somebody."""
-        unsubscribe = self._cache.subscribe(self._on_change)
+        unsubscribe = self._cache.subscribe(self._on_change, kinds=(VM.kind,))
         try:
             await self._cache.wait_synced()
             async with asyncio.TaskGroup() as group:

@@ -38,7 +38,8 @@ class Cache:
         self._clock = clock or HostClock()
         self._records: dict[str, dict[str, dict[Key, Stored]]] = {kind: {} for kind in self._kinds}
         self._indexes: dict[str, _Index] = {}
-        self._subscribers: list[Subscriber] = []
+        self._indexes_of: dict[str, list[_Index]] = {kind: [] for kind in self._kinds}
+        self._subscribers: dict[str, list[Subscriber]] = {kind: [] for kind in self._kinds}
         self._synced = asyncio.Event()
         self._listed: dict[str, int] = {}
         self._seen = 0
@@ -108,10 +109,13 @@ class Cache:
         chosen = by_project.values() if project is None else [by_project.get(project, {})]
         return sorted((stored for records in chosen for stored in records.values()), key=_key)
 
-    def add_index(self, name: str, function: IndexFunction) -> None:
-        """Find records of every kind by what ``function`` says of them. It must depend on the record alone."""
+    def add_index(self, name: str, function: IndexFunction, *, kinds: Sequence[str] | None = None) -> None:
+        """Find records, of ``kinds`` or of all, by what ``function`` says of them. It must depend on the record alone."""
         index = self._indexes[name] = _Index(function)
-        for by_project in self._records.values():
+        for kind, by_project in self._records.items():
+            if kinds is not None and kind not in kinds:
+                continue
+            self._indexes_of[kind].append(index)
             for records in by_project.values():
                 for stored in records.values():
                     index.put(stored)
@@ -128,16 +132,19 @@ class Cache:
         """How many records the index ``name`` has under each of its values."""
         return {value: len(records) for value, records in self._indexes[name].entries.items()}
 
-    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Call ``subscriber`` for every change from now on, in order, after the change's whole transaction was taken in.
+    def subscribe(self, subscriber: Subscriber, *, kinds: Sequence[str] | None = None) -> Callable[[], None]:
+        """Call ``subscriber`` for every change, of ``kinds`` or of all, from now on, in order, after the change's whole
+        transaction was taken in.
 
         The first listing's records come as puts that created them, what a later listing finds as the changes that lead there:
         deletions first; of a record that was deleted and made anew meanwhile, one put.
 
         Returns the function that ends it. What a subscriber raises ends ``run``.
         """
-        self._subscribers.append(subscriber)
-        return functools.partial(self._subscribers.remove, subscriber)
+        heard = [self._subscribers[kind] for kind in (self._kinds if kinds is None else kinds) if kind in self._subscribers]
+        for subscribers in heard:
+            subscribers.append(subscriber)
+        return functools.partial(_end_subscription, heard, subscriber)
 
     async def _list_again(self) -> int:
         """List every kind, take in what differs, return the revision to watch from."""
@@ -177,7 +184,7 @@ class Cache:
     def _apply(self, changes: _Revised) -> None:
         told = [(change, self._replace(change, revision)) for change, revision in changes]
         for change, old in told:
-            for subscriber in tuple(self._subscribers):
+            for subscriber in tuple(self._subscribers[change.key.kind]):
                 subscriber(change, old)
 
     def _replace(self, change: Change, revision: int) -> Stored | None:
@@ -188,7 +195,7 @@ class Cache:
             new = records[change.key] = Stored(change.key, revision, change.data)
         elif not records:
             del self._records[change.key.kind][change.key.project]
-        for index in self._indexes.values():
+        for index in self._indexes_of[change.key.kind]:
             if old is not None:
                 index.drop(old)
             if new is not None:
@@ -217,6 +224,11 @@ class _Index:
             records.pop(stored.key, None)
             if not records:
                 self.entries.pop(value, None)
+
+
+def _end_subscription(heard: list[list[Subscriber]], subscriber: Subscriber) -> None:
+    for subscribers in heard:
+        subscribers.remove(subscriber)
 
 
 def _key(stored: Stored) -> Key:

@@ -8,8 +8,9 @@ from volant.core.ids import Digest
 from volant.core.plugin import Plugin, wanted_artifacts
 from volant.core.plugin_versions import is_default, name_version, split_reference, version_of
 from volant.core.vm import VM
-from volant.store.contract import Store
-from volant.store.records import find_resource, list_resources
+from volant.store.cache import Cache
+from volant.store.contract import Key, Store
+from volant.store.records import find_resource, list_resources, read_resource
 
 _LOOKS = 3
 
@@ -37,6 +38,36 @@ async def find_plugin_of(store: Store, vm: VM) -> Plugin | None:
     """The version that ``vm`` was made from, whatever is the default by now."""
     name, version = version_of(vm)
     return await find_version(store, vm.meta.project, name, version)
+
+
+class PluginShelf:
+    """The plugins that VMs were made from, each read once for every change of it. A version is what it is whoever asks, so that
+    ``cache`` may say it; what it has not is asked of the store."""
+
+    def __init__(self, store: Store, cache: Cache) -> None:
+        self._store = store
+        self._cache = cache
+        self._read: dict[Key, Plugin] = {}
+
+    async def find_of(self, vm: VM) -> Plugin | None:
+        """As find_plugin_of."""
+        name, version = version_of(vm)
+        if version and self._cache.holds(Plugin.kind):
+            for reference in (name, name_version(name, version)):
+                plugin = self._take(Key(Plugin.kind, vm.meta.project, reference))
+                if plugin is not None and plugin.spec.version == version:
+                    return plugin
+        return await find_plugin_of(self._store, vm)
+
+    def _take(self, key: Key) -> Plugin | None:
+        stored = self._cache.get(key)
+        if stored is None:
+            self._read.pop(key, None)
+            return None
+        plugin = self._read.get(key)
+        if plugin is None or plugin.revision != stored.revision:
+            plugin = self._read[key] = read_resource(Plugin, stored)
+        return plugin
 
 
 async def list_versions(store: Store, project: str, name: str) -> list[Plugin]:

@@ -34,14 +34,21 @@ class QuotaLedger:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._turns: dict[str, asyncio.Lock] = {}
+        self._limited: dict[str, bool] = {}
+        """Whether a project had a quota when it was looked last."""
 
     async def list_of(self, project: str) -> list[Quota]:
-        return (await list_resources(self._store, Quota, project))[0]
+        quotas = (await list_resources(self._store, Quota, project))[0]
+        self._limited[project] = bool(quotas)
+        return quotas
 
     @contextlib.asynccontextmanager
     async def turn(self, project: str) -> AsyncIterator[None]:
-        """One at a time where there is a quota: those that go together would only have each other begin again."""
-        if not await self.list_of(project):
+        """One at a time where there is a quota: those that go together would only have each other begin again. So it does no
+        harm that nobody knows yet of one that has just been made."""
+        if project not in self._limited:
+            await self.list_of(project)
+        if not self._limited[project]:
             yield
             return
         async with self._turns.setdefault(project, asyncio.Lock()):

@@ -6,11 +6,13 @@ import argparse
 import os
 import sys
 import time
+from collections import Counter
 
 from .plants import PLANTS
 from .runner import run_seed
 
 HASH_SEED = "PYTHONHASHSEED"
+SAY_EVERY = 100
 
 
 def main() -> int:
@@ -22,6 +24,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.0, help="stop after so many seconds, however many seeds that were")
     parser.add_argument("--keep-going", action="store_true", help="go on after a seed that fails")
     parser.add_argument("--plant", choices=sorted(PLANTS), help="put this defect into volantd, to see it found")
+    parser.add_argument("--tally", action="store_true", help="say what was done and what was broken, how often, in all")
     given = parser.parse_args()
     if os.environ.get(HASH_SEED) != "0":
         # The order of a set of texts is part of the run.
@@ -29,26 +32,38 @@ def main() -> int:
         os.execve(sys.executable, again, {**os.environ, HASH_SEED: "0"})  # this very program
     if given.seed is not None:
         return 1 if run_one(given.seed, given.plant, trace=given.trace) else 0
-    return run_many(given.first, given.count, given.seconds, given.plant, keep_going=given.keep_going)
+    tally: Counter[str] | None = Counter() if given.tally else None
+    return run_many(given.first, given.count, given.seconds, given.plant, keep_going=given.keep_going, tally=tally)
 
 
-def run_many(first: int, count: int, seconds: float, plant: str | None, *, keep_going: bool) -> int:
+def run_many(
+    first: int, count: int, seconds: float, plant: str | None, *, keep_going: bool, tally: Counter[str] | None = None
+) -> int:
     began, failed, ran = time.monotonic(), 0, 0
     for seed in range(first, first + count):
         if seconds and time.monotonic() - began > seconds:
             break
         ran += 1
-        failed += run_one(seed, plant, brief=True)
+        failed += run_one(seed, plant, brief=True, tally=tally)
+        if ran % SAY_EVERY == 0:
+            say(f"{ran} seeds from {first} so far, {failed} failed")
         if failed and not keep_going:
             break
+    for word, times in sorted((tally or {}).items()):
+        say(f"tally {times} {word}")
     say(f"{ran} seeds from {first} in {time.monotonic() - began:.0f} s, {failed} failed")
     return 1 if failed else 0
 
 
-def run_one(seed: int, plant: str | None = None, *, trace: bool = False, brief: bool = False) -> bool:
+def run_one(
+    seed: int, plant: str | None = None, *, trace: bool = False, brief: bool = False, tally: Counter[str] | None = None
+) -> bool:
     """Whether it failed."""
     began = time.monotonic()
     told = run_seed(seed, echo=say if trace else None, plant=None if plant is None else PLANTS[plant])
+    if tally is not None:
+        for kind, counts in (("fault", told.faults), ("mischief", told.mischief), ("done", told.operations)):
+            tally.update({f"{kind} {word}": count for word, count in counts.items()})
     if brief and not told.failure:
         return False
     if told.failure and not trace:

@@ -12,7 +12,7 @@ from litestar import Litestar
 from volant.api.protocol import PEER
 from volant.auth.peer import Peer
 
-from .incarnation import ASKED_BY_USER, Incarnation
+from .incarnation import ASKED_BY, Incarnation
 
 
 class Gone(Exception):
@@ -71,7 +71,7 @@ async def ask(
         sent.append(message)
 
     context = incarnation.context.copy()
-    context.run(ASKED_BY_USER.set, True)
+    context.run(ASKED_BY.set, "insists" if _insists(path, query) else "user")
     answering = loop.create_task(app(scope, receive, send), context=context)  # type: ignore[arg-type]  # a scope is a dict
     death = loop.create_task(incarnation.died.wait())
     try:
@@ -84,3 +84,7 @@ async def ask(
     status = next(message["status"] for message in sent if message["type"] == "http.response.start")
     content = b"".join(message.get("body", b"") for message in sent if message["type"] == "http.response.body")
     return Answer(status, msgspec.json.decode(content) if content else None)
+
+
+def _insists(path: str, query: str) -> bool:
+    return "disrupt=true" in query or (path.endswith("/drain") and "force=true" in query)

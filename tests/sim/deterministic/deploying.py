@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from volant.core.deployment import replica_index
+
 from .invariants import wanted_of
 from .user import User
 from .vms import VMS
@@ -12,6 +14,7 @@ from .vms import VMS
 DEPLOYMENTS = "/api/v1/deployments"
 NAMES = ("web", "api")
 MOST = 6
+BUDGETS: tuple[dict[str, Any], ...] = ({}, {"max_unavailable": 1}, {"min_available": "50%"}, {"max_unavailable": 0})
 
 Data = dict[str, Any]
 
@@ -23,6 +26,7 @@ class Deploying:
         self._names = NAMES[: user.source.choice((0, 1, 1, 2))]
         """A quarter of the seeds has none."""
         self._version = 0
+        self._scales = user.source.random() < 0.25
 
     async def run(self) -> None:
         """A task body; runs until cancelled."""
@@ -38,7 +42,7 @@ class Deploying:
             await user.ask("POST", DEPLOYMENTS, self._describe(name), query=source.choice(("", "wait=available&timeout=60s")))
             return
         match source.choice(("scale", "scale", "update", "update", "hand", "hand", "hand", "restart", "undo", "pause", "resume",
-                             "edit", "delete")):  # fmt: skip
+                             "edit", "apply", "delete")):  # fmt: skip
             case "scale":
                 await user.ask("POST", f"{at}/scale", {"replicas": source.randrange(MOST + 1)})
             case "update":
@@ -46,7 +50,9 @@ class Deploying:
             case "hand":
                 await self._touch_by_hand(name)
             case "edit":
-                await self._change(name, {"strategy": self._strategy(), "min_ready_s": source.choice((0, 0, 2))})
+                await self._change(name, self._edit())
+            case "apply":
+                await self._apply(name)
             case "undo":
                 await user.ask("POST", f"{at}/undo", {})
             case "delete":
@@ -65,13 +71,23 @@ class Deploying:
         if not replicas:
             return
         at = f"{VMS}/{source.choice(replicas)['meta']['name']}"
+        insisting = source.choice(("", "", "", "disrupt=true"))
         match source.choice(("delete", "stop", "suspend", "restart", "edit")):
             case "delete":
-                await self._user.ask("DELETE", at)
+                await self._user.ask("DELETE", at, query=insisting)
             case "edit":
                 await self._user.ask("PATCH", f"{at}/config", {"env": {"BY": "hand"}})
             case verb:
-                await self._user.ask("POST", f"{at}/{verb}")
+                await self._user.ask("POST", f"{at}/{verb}", query=insisting)
+
+    def _edit(self) -> Data:
+        source = self._user.source
+        edit: Data = {"strategy": self._strategy(), "min_ready_s": source.choice((0, 0, 2))}
+        if source.random() < 0.3:
+            edit["budget"] = {"max_unavailable": None, "min_available": None} | source.choice(BUDGETS)
+        if source.random() < 0.3:
+            edit["autoscale"] = self._autoscale() if self._scales and source.random() < 0.7 else None
+        return edit
 
     def _describe(self, name: str) -> Data:
         source = self._user.source
@@ -85,7 +101,29 @@ class Deploying:
             "replace_after_s": source.choice((0, 5, 30)),
             "auto_rollback": source.random() < 0.7,
             "history_limit": source.choice((1, 2, 10)),
-            "budget": source.choice(({}, {"max_unavailable": 1}, {"min_available": "50%"})),
+            "budget": source.choice(BUDGETS),
+            "autoscale": self._autoscale() if self._scales else None,
+        }
+
+    async def _apply(self, name: str) -> None:
+        """By a file, which decides some of the fields from then on."""
+        source = self._user.source
+        document: Data = {"kind": "Deployment", "name": name, "vm": {"plugin": "nginx", "env": self._env(bad=False)}}
+        if source.random() < 0.5:
+            document |= {"replicas": source.randrange(MOST + 1), "min_ready_s": source.choice((0, 2))}
+        query = f"manager={source.choice(('file', 'other'))}{source.choice(('', '&force=true'))}"
+        await self._user.ask("POST", "/api/v1/apply", document, query=query)
+
+    def _autoscale(self) -> Data:
+        source = self._user.source
+        least = source.randrange(1, 4)
+        return {
+            "min": least,
+            "max": least + source.randrange(3),
+            "metrics": [{"type": "cpu", "target": 50}],
+            "interval_s": source.choice((1, 5)),
+            "up_after_s": source.choice((0, 5)),
+            "down_after_s": source.choice((2, 10)),
         }
 
     def _strategy(self) -> Data:
@@ -152,11 +190,9 @@ class Deploying:
             return f"is {status['rollout']['phase']}: {status['rollout']['message']}"
         if status["disrupted"]:
             return f"still counts {status['disrupted']} as stopped on purpose"
-        names = sorted(vm["meta"]["name"] for vm in vms)
-        expected = sorted(f"{name}-{index}" for index in range(wanted))
-        invariants = self._world.invariants
-        is_free = deployment["meta"]["uid"] not in invariants.ever_swapped and not invariants.own_names.keys() & set(expected)
-        if names != expected and is_free:
+        # Where few were left when it was made smaller they keep their names; a rollout brings them down again.
+        names = [vm["meta"]["name"] for vm in vms if replica_index(name, vm["meta"]["name"]) is None]
+        if names:
             return f"has {', '.join(names)}"
         wrong = [vm["meta"]["name"] for vm in vms if vm["spec"]["env"] != spec["vm"]["env"] or not vm["status"]["ready"]]
         return f"has {', '.join(wrong)} that are not as described" if wrong else ""

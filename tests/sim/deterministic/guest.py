@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from volant.guest.simulated import Due, SimulatedGuest
 
 CRASH_S = 0.5
 
 
 class Guest(SimulatedGuest):
+    on_end: Callable[[], None] = staticmethod(lambda: None)
+    """Told when its workload ends by itself, with status 0."""
+
+    def crash_workload(self, exit_: Mapping[str, int] | None = None, *, why: str = "") -> None:
+        super().crash_workload(exit_, why=why)
+        if exit_ == {"code": 0}:
+            self.on_end()
+
     def _schedule(self, delay_s: float, action: Due) -> None:
         bad = self._bad()
         if action == "healthy" and bad == "never":

@@ -11,8 +11,8 @@ from typing import Any
 INCARNATION: contextvars.ContextVar[Incarnation | None] = contextvars.ContextVar("incarnation", default=None)
 """Whose code runs. Tasks and callbacks inherit it from who made them; None is the world outside."""
 
-ASKED_BY_USER: contextvars.ContextVar[bool] = contextvars.ContextVar("asked_by_user", default=False)
-"""Whether what runs answers a request, rather than being a controller's own idea."""
+ASKED_BY: contextvars.ContextVar[str] = contextvars.ContextVar("asked_by", default="")
+"""Who had the idea of what runs: a ``user``, one who ``insists`` whatever budgets say, or by default a controller."""
 
 LAST_WORDS = 20
 """How often a coroutine may wait in its handlers while it is closed."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -12,10 +12,11 @@ from volant.core.amount import count_amount
 from volant.core.claim import ip_claim_name, mac_claim_name, port_claim_name, slot_claim_name
 from volant.core.clock import Clock
 from volant.core.deployment import Strategy
-from volant.core.moment import parse_time
+from volant.core.moment import parse_time, seconds_left
 from volant.store.contract import Key
 
 from .registry import Broken, Registry
+from .remembered import Remembered
 
 Data = dict[str, Any]
 Changed = tuple[Key, Data | None, Data | None]
@@ -27,7 +28,8 @@ MEMORY_S = 30.0
 class Invariants:
     """Looks at what a transaction changed, and at what that touches; never at everything."""
 
-    def __init__(self, registry: Registry, clock: Clock) -> None:
+    def __init__(self, registry: Registry, clock: Clock, may_evict: Callable[[str], bool]) -> None:
+        self._may_evict = may_evict
         self._registry = registry
         self._clock = clock
         self._last_available: dict[str, float] = {}
@@ -36,11 +38,11 @@ class Invariants:
         """Of VMs that people asked for: a replica that wanted one of them has another."""
         self.ever_swapped: dict[str, None] = {}
         """Uids of deployments that were blue-green at some time: their replicas keep whatever names they had."""
-        self._limits: dict[str, list[tuple[float, int, int]]] = {}
-        """By uid of a deployment: since when it may have so many replicas, and must have so many available."""
+        self._limits = Remembered[tuple[int, int, int]](clock, MEMORY_S)
+        """By uid of a deployment: so many replicas it may have, so many its strategy wants available, so many its budget."""
 
-    def check(self, changed: Sequence[Changed], *, by_user: bool | None) -> None:
-        """``by_user`` says who wrote it; None when that is not known. Raises Broken."""
+    def check(self, changed: Sequence[Changed], by: str | None) -> None:
+        """``by`` says who wrote it, as ASKED_BY does; None when that is not known. Raises Broken."""
         owners: dict[str, None] = {}
         for key, old, new in changed:
             data = new or old
@@ -48,11 +50,12 @@ class Invariants:
             match key.kind:
                 case "VM":
                     owners[data["meta"]["uid"]] = None
-                    self._check_vm(key, old, new, by_user)
+                    self._check_vm(key, old, new, by)
                 case "Claim":
                     owners[data["spec"]["owner_uid"]] = None
                 case "Deployment":
                     self._note_limits(data)
+                    self._check_autoscale(key, old, new)
             if new is None and old is not None and key.kind in ("VM", "Deployment"):
                 self._check_deleted(key, old)
         for uid in owners:
@@ -79,14 +82,14 @@ class Invariants:
 
     # VMs
 
-    def _check_vm(self, key: Key, old: Data | None, new: Data | None, by_user: bool | None) -> None:
+    def _check_vm(self, key: Key, old: Data | None, new: Data | None, by: str | None) -> None:
         data = new or old
         assert data is not None
         owner = self._registry.by_uid.get(data["meta"].get("owner") or "")
         uid = data["meta"]["uid"]
         if owner is None and not data["meta"].get("owner"):
             self.own_names[key.name] = None
-            if new is not None and old is not None and by_user is False and old["meta"]["uid"] == uid:
+            if new is not None and old is not None and by == "" and old["meta"]["uid"] == uid:
                 self._check_untouched(key, old, new)
             return
         if owner is None or owner.kind != "Deployment":
@@ -99,8 +102,8 @@ class Invariants:
         if was_available:
             self._last_available[uid] = now_s
         if new is not None and old is not None and is_stopping(new) and not is_stopping(old):
-            if by_user is False and not deployment["meta"]["deleting_at"] and self._is_surely_available(old, deployment):
-                self._check_available(deployment, uid)
+            if by in ("", "user") and not deployment["meta"]["deleting_at"] and self._is_surely_available(old, deployment):
+                self._check_available(deployment, uid, by == "user", is_moved=self._may_evict(old["status"]["node"]))
             self._last_available.pop(uid, None)
         if new is not None and not is_stopping(new) and self._was_available(new, deployment):
             self._last_available[uid] = now_s
@@ -116,26 +119,29 @@ class Invariants:
     # Deployments
 
     def _note_limits(self, deployment: Data) -> None:
-        most, least = replica_limits(deployment)
         if deployment["spec"]["strategy"].get("type") == "blue-green":
             self.ever_swapped[deployment["meta"]["uid"]] = None
-        noted = self._limits.setdefault(deployment["meta"]["uid"], [])
-        if not noted or noted[-1][1:] != (most, least):
-            noted.append((self._clock.monotonic(), most, least))
-        # The one that held at the beginning of what is remembered holds, too.
-        while len(noted) > 1 and noted[1][0] < self._clock.monotonic() - MEMORY_S:
-            noted.pop(0)
+        self._limits.note(deployment["meta"]["uid"], (*replica_limits(deployment), budget_limit(deployment)))
+
+    def _check_autoscale(self, key: Key, old: Data | None, new: Data | None) -> None:
+        autoscale = None if new is None else new["spec"]["autoscale"]
+        if new is None or old is None or not autoscale:
+            return
+        said, before = new["status"]["autoscale"]["replicas"], old["status"]["autoscale"]["replicas"]
+        if said != before and said is not None and not autoscale.get("min", 1) <= said <= autoscale["max"]:
+            raise Broken(f"{key} is scaled to {said}, and may be between {autoscale.get('min', 1)} and {autoscale['max']}")
 
     def _check_surge(self, deployment: Data, new: Data) -> None:
         there = len(self._registry.owned(deployment["meta"]["uid"], "VM"))
         self._note_limits(deployment)
-        most = max(most for _, most, _ in self._limits[deployment["meta"]["uid"]])
+        most = max(most for most, _, _ in self._limits.of(deployment["meta"]["uid"]))
         if there > most:
             name = deployment["meta"]["name"]
             raise Broken(f"{new['meta']['name']} is VM {there} of deployment {name}, which may have {most}")
 
-    def _check_available(self, deployment: Data, victim: str) -> None:
-        """A replica that is available may be taken only while enough others are."""
+    def _check_available(self, deployment: Data, victim: str, by_user: bool, *, is_moved: bool) -> None:
+        """A replica that is available may be taken only while enough others are: for the budget where a user does or its node
+        does not keep it, else for the strategy."""
         now_s = self._clock.monotonic()
         uids = {vm["meta"]["uid"] for vm in self._registry.owned(deployment["meta"]["uid"], "VM") if not is_stopping(vm)}
         recently = {victim} | {
@@ -144,7 +150,8 @@ class Invariants:
             if self._last_available.get(uid, float("-inf")) >= now_s - MEMORY_S or self._is_available(uid, deployment)
         }
         self._note_limits(deployment)
-        least = min(least for _, _, least in self._limits[deployment["meta"]["uid"]])
+        limits = self._limits.of(deployment["meta"]["uid"])
+        least = min(budget if by_user else min(least, budget) if is_moved else least for _, least, budget in limits)
         if len(recently) - 1 < least:
             name = deployment["meta"]["name"]
             raise Broken(f"a replica of {name} was stopped on purpose while {len(recently)} were available and {least} must stay")
@@ -157,7 +164,8 @@ class Invariants:
         """For so long that whoever stops it has seen that: a record says when it became ready, and nobody when its time had
         come."""
         min_ready_s = deployment["spec"]["min_ready_s"]
-        return is_available(vm, min_ready_s + MEMORY_S if min_ready_s else 0, self._clock.now())
+        now = self._clock.now()
+        return is_available(vm, min_ready_s + MEMORY_S if min_ready_s else 0, now) and parse_time(_ready_since(vm)) <= now
 
     def _was_available(self, vm: Data | None, deployment: Data) -> bool:
         return vm is not None and is_available(vm, deployment["spec"]["min_ready_s"], self._clock.now())
@@ -173,10 +181,15 @@ def _is_restarting(vm: Data) -> bool:
 
 
 def is_available(vm: Data, min_ready_s: float, now: datetime) -> bool:
-    if not vm["status"]["ready"] or is_stopping(vm):
+    since = _ready_since(vm)
+    if not since or not vm["status"]["ready"] or is_stopping(vm):
         return False
-    since = next((each["last_transition_at"] for each in vm["status"]["conditions"] if each["type"] == "Ready"), None)
-    return since is not None and (not min_ready_s or parse_time(since) + timedelta(seconds=min_ready_s) <= now)
+    # What is yet to come was written before the clock was put back, and nobody waits for it again.
+    return not min_ready_s or seconds_left(parse_time(since), min_ready_s, now) <= 0
+
+
+def _ready_since(vm: Data) -> str:
+    return next((each["last_transition_at"] for each in vm["status"]["conditions"] if each["type"] == "Ready"), "")
 
 
 def wanted_of(deployment: Data) -> int:
@@ -184,7 +197,7 @@ def wanted_of(deployment: Data) -> int:
     autoscale, said = spec["autoscale"], deployment["status"]["autoscale"]["replicas"]
     if autoscale is None:
         return int(spec["replicas"])
-    return int(min(max(spec["replicas"] if said is None else said, autoscale["min"]), autoscale["max"]))
+    return int(min(max(spec["replicas"] if said is None else said, autoscale.get("min", 1)), autoscale["max"]))
 
 
 def replica_limits(deployment: Data) -> tuple[int, int]:
@@ -201,6 +214,16 @@ def replica_limits(deployment: Data) -> tuple[int, int]:
         case "blue-green":
             return 2 * wanted, wanted - unavailable
     return wanted + surge, wanted - unavailable
+
+
+def budget_limit(deployment: Data) -> int:
+    """So many replicas must stay available when people stop some; 0 when nothing is said."""
+    wanted, budget = wanted_of(deployment), deployment["spec"]["budget"]
+    unavailable, available = budget.get("max_unavailable"), budget.get("min_available")
+    return max(
+        0 if unavailable is None else wanted - count_amount(unavailable, wanted, up=True),
+        0 if available is None else count_amount(available, wanted, up=True),
+    )
 
 
 def expected_claims(vm: Data) -> set[str]:

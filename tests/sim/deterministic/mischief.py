@@ -12,6 +12,21 @@ from .world import FOREIGN_UID, World
 LIES = ("garbage", "lying_length", "opens_streams")
 """Ways to break the protocol, each of which ends the connection that it is told on."""
 
+KINDS = (
+    "busy",
+    "crash",
+    "crash_workload",
+    "cut_off",
+    "fall_silent",
+    "flap",
+    "jump",
+    "kill",
+    "lie",
+    "power_off",
+    "stop",
+    "usurp",
+)
+
 PAUSES_S = (0.05, 0.5, 3.0, 15.0)
 CLOCK_JUMPS_S = (-3600.0, -30.0, -1.0, 1.0, 30.0, 3600.0)
 
@@ -22,31 +37,25 @@ class Mischief:
     def __init__(self, world: World) -> None:
         self.world = world
         self.source = random.Random(f"{world.source.random()} mischief")
-        kinds = {
-            "crash": self._crash,
-            "power_off": self._power_off,
-            "crash_workload": self._crash_workload,
-            "fall_silent": self._fall_silent,
-            "lie": self._lie,
-            "cut_off": self._cut_off,
-            "flap": self._flap,
-            "jump": self._jump,
-            "kill": self._kill,
-            "stop": self._stop,
-        }
-        self.kinds = {name: kind for name, kind in kinds.items() if self.source.random() < 0.5}
+        self.counts: dict[str, int] = {}
+        self.kinds = [name for name in KINDS if self.source.random() < 0.5]
 
     async def run(self) -> None:
         """A task body; runs until cancelled."""
         while self.kinds:
             await asyncio.sleep(self.source.choice(PAUSES_S) * self.source.random())
-            name = self.source.choice(list(self.kinds))
-            await self.kinds[name]()
+            name = self.source.choice(self.kinds)
+            before = self.world.trace.length
+            await getattr(self, f"_{name}")()
+            if self.world.trace.length > before:
+                self.counts[name] = self.counts.get(name, 0) + 1
 
     def end(self) -> None:
         """Everybody is honest and answers again."""
         for process in self._processes():
             guest = self.world.guest_of(process)
+            if guest is not None:
+                guest.use.busy_cores = 0.0
             if guest is not None and guest.misbehaviour:
                 guest.misbehaviour = ""
             if guest is not None and any(notice.get("state") == "unhealthy" for notice in guest.notices()):
@@ -115,6 +124,14 @@ class Mischief:
             guest.flood_notice()
             self.world.loop.call_later(self.source.random() * 5.0, guest.flood_notice)
 
+    async def _busy(self) -> None:
+        process = self._pick()
+        guest = None if process is None else self.world.guest_of(process)
+        if process is not None and guest is not None:
+            cores = self.source.choice((0.0, 0.3, 0.7, 1.0))
+            self._note(f"keeps {cores:g} cores busy", process)
+            guest.use.busy_cores = cores
+
     async def _jump(self) -> None:
         jump_s = self.source.choice(CLOCK_JUMPS_S)
         self.world.trace.add(f"mischief: the wall clock jumps by {jump_s:g} s")
@@ -122,7 +139,12 @@ class Mischief:
 
     async def _kill(self) -> None:
         if self.source.random() < 0.2:
+            self.world.trace.add("mischief: somebody kills volantd")
             self.world.kill_soon("mischief")
+
+    async def _usurp(self) -> None:
+        if self.source.random() < 0.2:
+            await self.world.usurp(self.source.choice((1.0, 5.0, 20.0)))
 
     async def _stop(self) -> None:
         if self.source.random() < 0.1:

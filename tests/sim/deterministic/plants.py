@@ -9,7 +9,8 @@ import msgspec
 
 from volant.core.queue import Why
 from volant.plane import ControlPlane
-from volant.store.contract import Create, Delete, Key, Operation
+from volant.store.contract import Create, Delete, Key, Operation, Update
+from volant.store.fenced import FencedStore
 
 from .boundary import FaultyStore
 from .world import World
@@ -101,14 +102,96 @@ def make_one_too_many(world: World) -> None:
     _bounds(world, lambda bounds: msgspec.structs.replace(bounds, most=bounds.most + 1))
 
 
-def make_again(world: World) -> None:
-    """One that does not wait until it knows of what it made."""
+def break_now_and_then(world: World) -> None:
+    """A controller with a bug, which its engine survives."""
 
     def plant(plane: ControlPlane, store: FaultyStore) -> None:
-        async def go_on(deployment: object) -> None:
-            return
+        controller: Any = plane.vms._controller
+        reconcile = controller.reconcile
 
-        plane.leader.deployment_controller._catch_up = go_on  # type: ignore[method-assign]  # the defect
+        async def careless(key: Key) -> Any:
+            if world.source.random() < 0.005:
+                return {}[key]
+            return await reconcile(key)
+
+        controller.reconcile = careless
+
+    world.planted = plant
+
+
+def count_failures_as_done(world: World) -> None:
+    """A job whose runs always end well."""
+    from volant.reconcile.job import controller
+
+    def plant(plane: ControlPlane, store: FaultyStore) -> None:
+        if not hasattr(controller.read_run, "planted"):
+            read_run = controller.read_run
+
+            def flatter(job: Any, vm: Any) -> Any:
+                run = read_run(job, vm)
+                return msgspec.structs.replace(run, state="succeeded") if run is not None and run.state == "failed" else run
+
+            flatter.planted = True  # type: ignore[attr-defined]  # once is enough
+            controller.read_run = flatter
+
+    world.planted = plant
+
+
+def run_one_too_many(world: World) -> None:
+    """A job that runs one more at a time than it may."""
+    from volant.reconcile.job import decision
+
+    def plant(plane: ControlPlane, store: FaultyStore) -> None:
+        if not hasattr(decision._choose_starts, "planted"):
+            choose = decision._choose_starts
+
+            def wider(job: Any, *args: Any) -> Any:
+                spec = msgspec.structs.replace(job.spec, parallelism=job.spec.parallelism + 1)
+                return choose(msgspec.structs.replace(job, spec=spec), *args)
+
+            wider.planted = True  # type: ignore[attr-defined]  # once is enough
+            decision._choose_starts = wider
+
+    world.planted = plant
+
+
+def give_for_nothing(world: World) -> None:
+    """What goes is not taken off what a quota says is used."""
+    _without(world, lambda operations: [each for each in operations if not (_is_quota(each) and _some_go(operations))])
+
+
+def place_anywhere(world: World) -> None:
+    """A scheduler that minds no cordon."""
+    from volant.reconcile.placement import filters
+
+    def plant(plane: ControlPlane, store: FaultyStore) -> None:
+        filters.ALL = tuple(one for one in filters.ALL if one is not filters.check_cordon)
+
+    world.planted = plant
+
+
+def lead_all_the_same(world: World) -> None:
+    """A leader whose writes do not need its lease."""
+
+    def plant(plane: ControlPlane, store: FaultyStore) -> None:
+        async def transact(self: FencedStore, operations: Sequence[Operation]) -> int:
+            return await self._store.transact(operations)
+
+        FencedStore.transact = transact  # type: ignore[method-assign]  # the defect
+
+    world.planted = plant
+
+
+def mind_no_budget(world: World) -> None:
+    """People may stop as many replicas as they like."""
+
+    def plant(plane: ControlPlane, store: FaultyStore) -> None:
+        guard: Any = plane.intents.vms._disruption
+
+        async def agree(*args: Any) -> str:
+            return ""
+
+        guard._judge = agree
 
     world.planted = plant
 
@@ -147,9 +230,15 @@ def _deletes(operation: Operation, kind: str, prefix: str) -> bool:
     return isinstance(operation, Delete) and operation.key.kind == kind and operation.key.name.startswith(prefix)
 
 
-def _update(key: Key, data: dict[str, Any], revision: int) -> Operation:
-    from volant.store.contract import Update
+def _is_quota(operation: Operation) -> bool:
+    return isinstance(operation, Update) and operation.key.kind == "Quota"
 
+
+def _some_go(operations: Sequence[Operation]) -> bool:
+    return any(_deletes(each, kind, "") for each in operations for kind in ("VM", "Deployment", "Job"))
+
+
+def _update(key: Key, data: dict[str, Any], revision: int) -> Operation:
     return msgspec.structs.replace(Update(key, data), revision=revision)
 
 
@@ -161,5 +250,11 @@ PLANTS: dict[str, Callable[[World], None]] = {
     "never-look-again": never_look_again,
     "take-one-too-many": take_one_too_many,
     "make-one-too-many": make_one_too_many,
-    "make-again": make_again,
+    "break-now-and-then": break_now_and_then,
+    "count-failures-as-done": count_failures_as_done,
+    "run-one-too-many": run_one_too_many,
+    "give-for-nothing": give_for_nothing,
+    "place-anywhere": place_anywhere,
+    "mind-no-budget": mind_no_budget,
+    "lead-all-the-same": lead_all_the_same,
 }

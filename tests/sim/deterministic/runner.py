@@ -74,6 +74,8 @@ def run_seed(seed: int, *, echo: Callable[[str], None] | None = None, plant: Pla
         acknowledged=scenario.user.acknowledged,
         faults=dict(world.faults.counts),
         revision=world.registry.revision,
+        operations=scenario.user.counts,
+        mischief=scenario.mischief.counts,
     )
 
 

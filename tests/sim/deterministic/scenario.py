@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 
 from .deploying import Deploying
+from .limiting import Limiting
 from .loop import SimulatedLoop
 from .mischief import Mischief
 from .registry import Broken
 from .user import User
 from .vms import Machines
+from .working import Working
 from .world import FOREIGN_UID, World
 
 TROUBLE_S = 120.0
@@ -43,6 +45,9 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged: int
     faults: dict[str, int]
     revision: int
+    operations: dict[str, int]
+    """How often each was acknowledged."""
+    mischief: dict[str, int]
 
 
 Plant = Callable[[World], None]
@@ -56,6 +61,9 @@ class Scenario:
         self.user = User(self.world)
         self.machines = Machines(self.user)
         self.deploying = Deploying(self.user)
+        self.working = Working(self.user)
+        self.limiting = Limiting(self.user)
+        self.parts = (self.deploying, self.working, self.machines, self.limiting)
         self.mischief = Mischief(self.world)
         if plant is not None:
             plant(self.world)
@@ -90,17 +98,17 @@ class Scenario:
         mischief = asyncio.create_task(self.mischief.run())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TROUBLE_S), asyncio.TaskGroup() as group:
-                group.create_task(self.machines.run())
-                group.create_task(self.deploying.run())
+                for part in self.parts:
+                    group.create_task(part.run())
         mischief.cancel()
         world.faults.on = False
         self.mischief.end()
         world.trace.add("no more faults")
         await asyncio.sleep(LAST_ANSWERS_S)
-        await self._until(lambda: [*self.machines.unsettled(), *self.deploying.unsettled()], "come true")
+        await self._until(lambda: [why for part in self.parts for why in part.unsettled()], "come true")
         world.trace.add("everything came true")
-        await self.deploying.delete_all()
-        await self.machines.delete_all()
+        for part in self.parts:
+            await part.delete_all()
         await self._until(self._left, "go")
 
     async def _until(self, unsettled: Callable[[], list[str]], what: str) -> None:
@@ -111,11 +119,12 @@ class Scenario:
                 raise Broken(f"{CONVERGE_S:g} s after the last fault did not {what}: {'; '.join(left[:6])}")
             await asyncio.sleep(LOOK_S)
             self.mischief.end()
-            await self.deploying.help()
+            for part in self.parts:
+                await part.help()
 
     def _left(self) -> list[str]:
         world = self.world
-        kinds = ("VM", "Deployment", "DeploymentRevision", "Claim")
+        kinds = ("VM", "VMRevision", "Deployment", "DeploymentRevision", "Claim", "Job", "Quota")
         left = [str(key) for key in sorted(world.registry.records) if key.kind in kinds]
         left += [f"process of {uid}" for uid in world.host.running if uid != FOREIGN_UID]
         return left + [f"directory of {uid}" for uid in sorted(world.places.known_uids())]

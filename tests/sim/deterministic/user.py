@@ -23,6 +23,8 @@ class User:
         self.source = random.Random(f"{world.source.random()} user")
         self.acknowledged = 0
         self.asked = 0
+        self.counts: dict[str, int] = {}
+        """By operation: how often it was acknowledged."""
 
     async def ask(
         self, method: str, path: str, body: Any = None, *, query: str = "", media_type: str = "application/json"
@@ -47,6 +49,8 @@ class User:
         world.trace.add(f"answer {answer.status} to {what} {detail}")
         if answer.status == 500 and "injected" not in str(answer.body):
             raise Broken(f"{what} was answered with {answer.body}")
+        if answer.status < 400:
+            self.counts[name_operation(method, path)] = self.counts.get(name_operation(method, path), 0) + 1
         if answer.status < 400 and method != "GET":
             self.acknowledged += 1
             self._check_kept(what, answer)
@@ -66,6 +70,8 @@ class User:
     def _check_kept(self, what: str, answer: Answer) -> None:
         """What was acknowledged was committed before, and nothing took it back."""
         body = answer.body
+        if isinstance(body, dict) and "resource" in body:
+            body = body["resource"]
         if not isinstance(body, dict) or "uid" not in body or "revision" not in body:
             return
         if self.world.registry.revision < int(str(body["revision"]).rpartition("-")[2]):
@@ -82,3 +88,9 @@ def _brief(body: Any) -> str:
     if not isinstance(body, dict):
         return "" if body is None else str(body)
     return " ".join(f"{key}={value}" for key, value in sorted(body.items()) if not isinstance(value, dict | list))[:200]
+
+
+def name_operation(method: str, path: str) -> str:
+    """``POST vms``, ``POST vms/NAME/stop``: what was asked, whatever it was about."""
+    kind, *rest = path.removeprefix("/api/v1/").split("/")
+    return f"{method} {'/'.join((kind, *('NAME' for _ in rest[:1]), *rest[1:]))}"

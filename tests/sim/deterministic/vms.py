@@ -62,6 +62,9 @@ class Machines:
                 left.append(f"{key} is to be {vm['spec']['power']} and is {words}")
         return left
 
+    async def help(self) -> None:
+        """What people left suspended or parked may stay so."""
+
     async def delete_all(self) -> None:
         for key, vm in self._world.registry.of_kind("VM"):
             if not vm["meta"].get("owner"):

@@ -8,7 +8,7 @@ import contextvars
 import errno
 import hashlib
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from volant import __version__
 from volant.api.app import build_app
 from volant.artifact.store import ArtifactStore
 from volant.config import Config
-from volant.core.errors import VolantError
+from volant.core.errors import Compacted, VolantError
 from volant.core.ids import Digest, RunId, Uid
+from volant.core.leader import LEADER
 from volant.core.types import prepare_all_types
 from volant.guest.simulated_agent import SimulatedAgent, make_agent_factory
 from volant.guest.simulated_types import Machinelike
@@ -33,7 +34,7 @@ from volant.net.simulated import SimulatedFabric
 from volant.node.unit import Places
 from volant.plane import ControlPlane
 from volant.store.changelog import read_page
-from volant.store.contract import Key
+from volant.store.contract import Batch, Change, Key
 from volant.store.sqlite import SqliteStore, open_store
 from volant.volume.saved import SavedStore
 from volant.volume.simulated import SimulatedDisks
@@ -42,8 +43,10 @@ from .boundary import FaultyDriver, FaultyFabric, FaultyStore, HostSide, Written
 from .clock import LoopClock
 from .faults import Faults, fail_host
 from .guest import Guest
-from .incarnation import ASKED_BY_USER, Incarnation, bury
-from .invariants import Invariants
+from .incarnation import ASKED_BY, Incarnation, bury
+from .invariants import Changed, Invariants
+from .job_invariants import JobInvariants
+from .limit_invariants import NodeInvariants, QuotaInvariants
 from .loop import SimulatedLoop
 from .registry import Broken, Registry
 from .trace import Trace
@@ -54,6 +57,10 @@ FOREIGN_BRIDGE = "br-foreign"
 NODE = "here"
 CAN_BE_FULL = ("_copy_open", "_finish", "_link_files", "_rename", "_sync", "copy_sparse", "Path.rename")
 """Functions in threads that write to the disk."""
+
+ELSEWHERE = "elsewhere"
+KEEPER_S = 10.0
+"""Longer than its writer is ever slow."""
 
 RESTART_S = 1.0
 """What restarts volantd waits this long, as a service manager would."""
@@ -71,7 +78,12 @@ class World:
         self.clock = LoopClock(loop)
         self.faults = Faults(random.Random(f"{seed} faults"), self.trace, self.kill_soon)
         self.registry = Registry()
-        self.invariants = Invariants(self.registry, self.clock)
+        self.node_invariants = NodeInvariants(self.registry, self.clock)
+        self.quota_invariants = QuotaInvariants(self.registry, self.clock)
+        self.invariants = Invariants(self.registry, self.clock, self.node_invariants.may_evict)
+        self.ended_well: dict[str, None] = {}
+        """Uids of VMs whose workload ended by itself, with status 0."""
+        self.job_invariants = JobInvariants(self.registry, self.clock, self.ended_well.__contains__)
         self.outside = contextvars.copy_context()
         self.host = SimulatedHost(self.clock, agent_factory=make_agent_factory(self.clock, self._make_guest))
         self.host.fault = self._fail_launch
@@ -80,6 +92,11 @@ class World:
         self.places = Places(data=root, runtime=root / "run")
         self.digest = Digest("sha256:" + hashlib.sha256(CONTENT).hexdigest())
         self.current: Incarnation | None = None
+        self.kept: SqliteStore | None = None
+        """The store of the volantd that runs now."""
+        self.is_usurped = False
+        """Whether another node has led; the keeper says whether it does still."""
+        self._usurping: asyncio.Task[None] | None = None
         self.app: Litestar | None = None
         self.plane: ControlPlane | None = None
         self.failure: BaseException | None = None
@@ -87,7 +104,7 @@ class World:
         self.restarts_by_itself = True
         self.planted: Callable[[ControlPlane, FaultyStore], None] = lambda plane, store: None
         """A defect that a test puts into each volantd."""
-        self._writing: list[tuple[bool, Written]] = []
+        self._writing: list[tuple[str, Written]] = []
         self._left: list[asyncio.Task[Any]] = []
         self._supervising: asyncio.Task[None] | None = None
         loop.thread_delay = self._delay_thread
@@ -103,6 +120,7 @@ class World:
             healthy_after_s=draw() * (20.0 if slow else 1.0),
             stop_s=draw() * (8.0 if slow else 0.5),
         )
+        guest.on_end = lambda: self.ended_well.setdefault(machine.uid)
         guest.network.ask = self.fabric.find_lease
         return guest
 
@@ -184,6 +202,7 @@ class World:
         async with open_store(self.root / "volant.db", self.clock, run_soon=self._run_writer) as kept:
             life.lose_at_death(lambda: _close_files(kept))
             self._follow_commits(kept)
+            self.kept = kept
             store = FaultyStore(kept, self.faults, self._note_writing)
             side = HostSide(self.faults, life, self.outside)
             hands = Hands(
@@ -241,6 +260,36 @@ class World:
         self.loop.drop(life)
         self._writing.clear()
 
+    async def usurp(self, seconds: float) -> None:
+        """Have another node hold the leader's lease for a while, as if volantd had been away for too long."""
+
+        async def take(kept: SqliteStore) -> None:
+            self.is_usurped = False
+            await kept.release_lease(LEADER, NODE)
+            await kept.grant_lease(LEADER, ELSEWHERE, seconds)
+            self.is_usurped = True
+            self.trace.add(f"mischief: somebody else leads for {seconds:g} s")
+
+        async def give_back() -> None:
+            # By itself a lease lasts for as long as the wall clock says, which jumps.
+            await asyncio.sleep(seconds)
+            while True:
+                if await self._ask_keeper(lambda kept: kept.release_lease(LEADER, ELSEWHERE)):
+                    return
+                await asyncio.sleep(1.0)
+
+        if await self._ask_keeper(take):
+            self._usurping = self.loop.create_task(give_back(), name="usurper")
+
+    async def _ask_keeper(self, ask: Callable[[SqliteStore], Coroutine[Any, Any, None]]) -> bool:
+        """Whether what was asked of the store that there is now was done; it may vanish meanwhile."""
+        life, kept = self.current, self.kept
+        if life is None or kept is None or life.is_gone or not life.ready.is_set():
+            return False
+        asking = self.loop.create_task(ask(kept), context=life.context.copy())
+        await asyncio.wait((asking,), timeout=KEEPER_S)
+        return asking.done() and not asking.cancelled() and asking.exception() is None
+
     async def stop_volantd(self) -> None:
         """SIGTERM, and wait."""
         life = self.current
@@ -269,7 +318,7 @@ class World:
 
     @contextlib.contextmanager
     def _note_writing(self, written: Written) -> Iterator[None]:
-        noted = (ASKED_BY_USER.get(), written)
+        noted = (ASKED_BY.get(), written)
         self._writing.append(noted)
         try:
             yield
@@ -293,7 +342,12 @@ class World:
     def _take_in(self, store: SqliteStore) -> None:
         is_done = False
         while not is_done:
-            page = read_page(store._opened.reader, self.registry.revision, None)
+            try:
+                page = read_page(store._opened.reader, self.registry.revision, None)
+            except Compacted:
+                # The clock jumped, and the log was cleared in the group in which the last of it was written.
+                self._take_in_anew(store)
+                return
             for batch in page.batches:
                 done_now = {change.key: change.data if change.type == "put" else None for change in batch.changes}
                 asked = next((noted for noted in self._writing if noted[1] == done_now), None)
@@ -301,19 +355,44 @@ class World:
                     self._writing.remove(asked)
                 try:
                     changed = self.registry.take_in(batch)
+                    self._check_leader(store, changed, None if asked is None else asked[0])
                     for key, _old, new in changed:
                         self.trace.add(f"  {batch.revision} {_describe(key, new)}")
-                    self.invariants.check(changed, by_user=None if asked is None else asked[0])
+                    for invariants in self._all_invariants:
+                        invariants.check(changed, None if asked is None else asked[0])
                     self.check_foreign()
                 except Exception as error:  # noqa: BLE001  # ours: whoever committed must not suffer for it
                     self.fail(error)
                     return
             is_done = page.caught_up
 
+    def _take_in_anew(self, store: SqliteStore) -> None:
+        """All that there is, where the log does not say what became of it in between: no promise is judged by that."""
+        found = _read_records(store)
+        changes = [Change("put", key, data) for key, data in found.items() if self.registry.records.get(key) != data]
+        changes += [Change("delete", key, data) for key, data in self.registry.records.items() if key not in found]
+        (revision,) = next(store._opened.reader.execute("SELECT revision FROM state"))
+        self.trace.add(f"  {revision} the log was cleared before it was read")
+        changed = self.registry.take_in(Batch(revision, tuple(sorted(changes, key=lambda change: change.key))))
+        for invariants in self._all_invariants:
+            with contextlib.suppress(Broken):
+                invariants.check(changed, None)
+
+    def _check_leader(self, store: SqliteStore, changed: Sequence[Changed], by: str | None) -> None:
+        """Only a leader makes replicas and runs."""
+        made = [key for key, old, new in changed if key.kind == "VM" and old is None and new is not None and new["meta"]["owner"]]
+        if made and by == "" and self.is_usurped:
+            holders = store._opened.reader.execute("SELECT holder FROM leases WHERE name = ?", (LEADER,))
+            if [*holders] == [(ELSEWHERE,)]:
+                raise Broken(f"{made[0]} was made by a node that does not lead")
+
+    @property
+    def _all_invariants(self) -> tuple[Invariants, JobInvariants, QuotaInvariants, NodeInvariants]:
+        return self.invariants, self.job_invariants, self.quota_invariants, self.node_invariants
+
     def _compare(self, store: SqliteStore) -> None:
         """What was committed is there after any end of volantd, and nothing else."""
-        rows = store._opened.reader.execute("SELECT kind, project, name, data FROM records")
-        found = {Key(kind, project, name): msgspec.json.decode(data) for kind, project, name, data in rows}
+        found = _read_records(store)
         wrong = sorted(key for key in {*found, *self.registry.records} if found.get(key) != self.registry.records.get(key))
         if wrong:
             told = ", ".join(map(str, wrong[:5]))
@@ -326,6 +405,11 @@ def _application(plane: ControlPlane) -> Litestar:
     app = _app[0]
     app.state.intents, app.state.door, app.state.stopping = plane.intents, plane.node, asyncio.Event()
     return app
+
+
+def _read_records(store: SqliteStore) -> dict[Key, dict[str, Any]]:
+    rows = store._opened.reader.execute("SELECT kind, project, name, data FROM records")
+    return {Key(kind, project, name): msgspec.json.decode(data) for kind, project, name, data in rows}
 
 
 def _close_files(store: SqliteStore) -> None:
@@ -344,6 +428,10 @@ def _describe(key: Key, data: dict[str, Any] | None) -> str:
         if part.get(field) not in (None, ""):
             words.append(f"{field}={part[field]}")
     if key.kind == "Deployment":
+        told = {**spec["strategy"], "budget": spec["budget"], "wanted": status["wanted"], "serving": status["serving"]}
+        words.append(" ".join(f"{field}={value}" for field, value in told.items() if value))
+        if status["disrupted"]:
+            words.append(f"disrupted={len(status['disrupted'])}")
         words.append(f"rollout={status['rollout']['phase']} has={status['replicas']}/{status['updated']}/{status['available']}")
     if status.get("ready"):
         words.append("ready")

@@ -57,6 +57,11 @@ def test_one_that_somebody_stops_already_is_not_counted_on() -> None:
     assert judge_disruption(budget, 3, ["a", "b", "c"], {"a": "then"}, "a") == ""
 
 
+def test_one_that_was_stopped_on_purpose_and_is_available_again_counts_as_any_other() -> None:
+    budget = Budget(max_unavailable=1)
+    assert judge_disruption(budget, 3, ["a", "b"], {"a": "then"}, "a").startswith("2 of 3 replicas are available")
+
+
 def test_available_is_ready_for_long_enough_and_nothing_else_asked() -> None:
     assert is_available(make_vm(), 10, NOW)
     assert not is_available(make_vm(), 11, NOW)

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,10 +52,17 @@ class Scripted:
 
 
 @asynccontextmanager
-async def running(tmp_path: Path, controller: Scripted, *, resync_s: float = 1000) -> AsyncIterator[tuple[Store, SimulatedClock]]:
+async def running(
+    tmp_path: Path,
+    controller: Scripted,
+    *,
+    resync_s: float = 1000,
+    first: dict[str, Any] = DATA,
+    concerns: Callable[[Key, dict[str, Any] | None], bool] | None = None,
+) -> AsyncIterator[tuple[Store, SimulatedClock]]:
     clock = SimulatedClock()
     async with open_store(tmp_path / "volant.db", clock) as store:
-        await store.transact([Create(KEY, DATA)])
+        await store.transact([Create(KEY, first)])
         cache = Cache(store, ["Thing"], clock)
         engine = Engine(
             controller,
@@ -63,6 +71,7 @@ async def running(tmp_path: Path, controller: Scripted, *, resync_s: float = 100
             resync_s=resync_s,
             backoff=Backoff(first_s=1, factor=2, cap_s=4, jitter=0),
             random_source=random.Random(1),
+            concerns=concerns,
         )
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(cache.run()), group.create_task(engine.run())]
@@ -134,3 +143,22 @@ async def test_a_missed_change_costs_a_resync_period(tmp_path: Path) -> None:
 def test_backoff_is_capped(failures: int, delay: float) -> None:
     backoff = Backoff(first_s=1, factor=2, cap_s=8, jitter=0)
     assert backoff.delay(failures, random.Random(1)) == delay
+
+
+async def test_what_does_not_concern_is_looked_at_neither_for_a_change_nor_in_a_round(tmp_path: Path) -> None:
+    controller = Scripted()
+    other = Key("Thing", "default", "b")
+
+    def concerns(key: Key, data: dict[str, Any] | None) -> bool:
+        return data is not None and bool(data.get("wants"))
+
+    async with running(tmp_path, controller, resync_s=10, concerns=concerns, first={**DATA, "wants": True}) as (store, clock):
+        await store.transact([Create(other, DATA)])
+        await store.transact([Update(KEY, DATA)])
+        await store.transact([Update(other, {**DATA, "wants": True})])
+        await controller.wait(lambda: other in controller.passes)
+        await store.transact([Delete(other), Update(KEY, {**DATA, "wants": True})])
+        await controller.wait(lambda: controller.passes.count(KEY) == 2)
+        await clock.advance(30)
+        await controller.wait(lambda: controller.passes.count(KEY) > 2)
+    assert controller.passes.count(other) == 1

@@ -72,6 +72,15 @@ def test_a_clock_that_went_back_holds_no_retry_for_ever() -> None:
     assert plan.start == ((0, 1),)
 
 
+def test_a_clock_that_went_back_moves_no_deadline_away() -> None:
+    job, _ = settle(make_job(deadline_s=60), [])
+    earlier = NOW - timedelta(hours=1)
+    job, plan = settle(job, [run(0)], earlier)
+    assert (job.status.started_at, plan.wait_s) == (format_time(earlier), 60.0)
+    job, plan = settle(job, [run(0)], earlier + timedelta(seconds=60))
+    assert (job.status.reason, plan.stop) == ("Ending", ("sum-0-0",))
+
+
 def test_one_failure_too_many_ends_it_and_what_still_runs() -> None:
     job, _ = settle(make_job(completions=3, parallelism=3, retries=0), [])
     job, plan = settle(job, [run(0, state="failed", message="no"), run(1), run(2)])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -14,6 +15,8 @@ from volant.core.limits import Limits
 from volant.core.resource import Meta
 from volant.core.vm import VM, ExtraDisk, VMSpec, VMStatus
 from volant.hypervisor.machine import Machine, Unit
+from volant.node.run import Run
+from volant.node.unit import Places
 from volant.reconcile.vm_drift import (
     APPLIED,
     as_it_runs,
@@ -25,6 +28,8 @@ from volant.reconcile.vm_drift import (
     with_field,
     write_applied,
 )
+from volant.reconcile.vm_live import LiveChanges
+from volant.reconcile.vm_start import VMStarter
 
 UID = Uid("a" * 32)
 
@@ -72,6 +77,20 @@ def test_each_field_that_a_run_has_its_own_of_is_found_and_settled(unit: Unit, f
 def test_what_volantd_acts_on_alone_is_no_drift() -> None:
     applied = begin_applied(make())
     assert find_drift(make(auto_suspend_s=5, stop_grace_s=1, power="stopped", ports=(), force_stop=True), applied) == ()
+
+
+async def test_what_a_run_has_outlives_the_host_once_it_is_to_sleep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run ends with the host, so that no start waits for the disk; what sleeps goes on after it."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    places, vm = Places(data=tmp_path / "data", runtime=tmp_path / "run"), make()
+    live, place = LiveChanges(places, cast(VMStarter, None)), places.make(vm.uid)
+    write_applied(place, begin_applied(vm))
+    assert not synced
+    await live.outlive(vm, cast(Run, None))
+    assert len(synced) == 1
+    kept = read_applied(place, "run")
+    assert kept is not None and find_drift(vm, kept) == ()
 
 
 def test_what_was_kept_of_another_run_is_not_of_this(unit: Unit) -> None:

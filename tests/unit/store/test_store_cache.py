@@ -285,3 +285,20 @@ async def test_what_a_subscriber_raises_ends_the_cache(store: SqliteStore) -> No
     cache.subscribe(fail)
     with pytest.raises(ZeroDivisionError):
         await cache.run()
+
+
+async def test_an_index_and_a_subscriber_of_some_kinds_see_nothing_else(store: SqliteStore) -> None:
+    await store.transact([Create(vm("a"), {"owner": "x"}), Create(image("i"), {"owner": "x"})])
+    cache = Cache(store, ["vm", "image"])
+    cache.add_index("vms-by-owner", owners, kinds=("vm",))
+    heard: list[str] = []
+    end = cache.subscribe(lambda change, old: heard.append(change.key.name), kinds=("vm", "nothing that is kept"))
+    async with running(cache):
+        await cache.wait_revision(await store.transact([Create(image("j"), {"owner": "x"}), Create(vm("b"), {"owner": "y"})]))
+        assert named(cache.by_index("vms-by-owner", "x")) == ["a"]
+        assert cache.counts("vms-by-owner") == {"x": 1, "y": 1}
+        assert heard == ["a", "b"]
+        end()
+        await cache.wait_revision(await store.transact([Delete(vm("b")), Delete(image("j"))]))
+        assert heard == ["a", "b"]
+        assert cache.counts("vms-by-owner") == {"x": 1}

@@ -12,7 +12,7 @@ from volant.core.clock import HostClock
 from volant.core.errors import Compacted, Unavailable
 from volant.store import listing, sqlite
 from volant.store.changelog import read_bounds
-from volant.store.contract import Create, Key, Listing, Update
+from volant.store.contract import Create, Key, Listing, Stored, Update
 from volant.store.listing import Wanted
 from volant.store.prepared import prepare
 from volant.store.sqlite import SqliteStore, open_database, open_store
@@ -55,17 +55,23 @@ def test_a_listing_is_of_one_moment(path: Path, monkeypatch: pytest.MonkeyPatch)
     """What another connection commits between the listing's revision and its records is not in it."""
     with contextlib.closing(open_database(path)) as opened:
 
+        def write(name: str) -> None:
+            group = Group(opened.writer)
+            transact(group, prepare([Create(vm(name), {})]), 0.0)
+            group.finish()
+
         def read_bounds_then_write(connection: apsw.Connection) -> tuple[int, int]:
             bounds = read_bounds(connection)
-            group = Group(opened.writer)
-            transact(group, prepare([Create(vm("a"), {})]), 0.0)
-            group.finish()
+            write("b")
             return bounds
 
-        monkeypatch.setattr(listing, "read_bounds", read_bounds_then_write)
         assert listing.read_listing(opened.reader, Wanted("vm", None, {})) == Listing((), 0)
+        write("a")
+        monkeypatch.setattr(listing, "read_bounds", read_bounds_then_write)
+        assert listing.read_listing(opened.reader, Wanted("vm", None, {})) == Listing((Stored(vm("a"), 1, {}),), 1)
         monkeypatch.undo()
-        assert len(listing.read_listing(opened.reader, Wanted("vm", None, {})).items) == 1
+        assert len(listing.read_listing(opened.reader, Wanted("vm", None, {})).items) == 2
+        assert listing.read_listing(opened.reader, Wanted("plugin", None, {})) == Listing((), 2)
 
 
 async def test_reads_leave_no_snapshot_behind(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,9 +40,11 @@ SOON_S = 0.02
 MAX_NOTES = 20
 """Of one pass, so that they fit into its transaction."""
 
-A_LOOK_S = 0.0005
+A_LOOK_S = 0.0001
+A_CHANGE_S = 0.002
 GATHER_MAX_S = 1.0
-"""So long changes of replicas are gathered for each that there is, so that many at once are one look; never longer than that."""
+"""So long changes of replicas are gathered for each that there is, and for each that is on its way and will change again, so
+that many at once are one look; never longer than that."""
 
 
 class DeploymentController:
@@ -62,7 +64,7 @@ class DeploymentController:
 
     def gather_s(self, uid: Uid) -> float:
         """How long to wait for more after a replica of the deployment changed."""
-        return min(SOON_S + A_LOOK_S * self._observer.size(uid), GATHER_MAX_S)
+        return choose_gather_s(self._observer.size(uid), self._observer.count_unsettled(uid))
 
     async def reconcile(self, key: Key) -> Outcome:
         deployment = await find_resource(self._store, Deployment, key.project, key.name)
@@ -162,8 +164,8 @@ class DeploymentController:
         revisions, status = observed.revisions, deployment.status
         standing = stand(observed.replicas, wanted)
         if is_asleep:
-            # Nothing of it has to be available.
-            standing = msgspec.structs.replace(standing, wanted=0)
+            # Nothing of it has to be available, and the one that stays keeps its name.
+            standing = msgspec.structs.replace(standing, wanted=0, beyond=0)
         target = revisions[deployment.spec.target]
         serving = revisions.get(status.serving)
         before = revisions.get(status.rollout.before)
@@ -341,3 +343,8 @@ def _note_gone(deployment: Deployment, phase: str, wanted: int, jobs: list[tuple
         return []
     names = (replica_name(deployment.name, index) for index, _ in jobs if str(index) not in status.replaced)
     return [Note("Normal", "Replaced", f"{name} was gone, and is made anew") for name in names]
+
+
+def choose_gather_s(size: int, unsettled: int) -> float:
+    """For how long changes are gathered where there are ``size`` replicas and ``unsettled`` of them will change again soon."""
+    return min(SOON_S + A_LOOK_S * size + A_CHANGE_S * unsettled, GATHER_MAX_S)

@@ -18,6 +18,7 @@ from volant.store.quotas import DEPLOYMENT, QuotaLedger
 from volant.store.records import key_of
 
 GOING_S = 30.0
+CHANGED_AGAIN_S = 0.05
 
 
 class Deleter:
@@ -32,7 +33,10 @@ class Deleter:
         live = [replica for replica in observed.replicas if not replica.going]
         if live:
             made = await self._steps.remove(deployment, live)
-            return Again(), made.revision
+            if made.error is not None:
+                raise made.error
+            # One that has changed since is not there yet to be seen as it is: that takes as long as it takes.
+            return Again() if made.done else After(CHANGED_AGAIN_S), made.revision
         if list_owned(self._cache, deployment.uid):
             return After(GOING_S), 0  # each that goes is looked at
         if observed.revisions:

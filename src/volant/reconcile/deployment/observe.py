@@ -50,6 +50,8 @@ class _Memory(msgspec.Struct):
     """Since when a replica is unwell, by its uid, on the monotonic clock."""
     seen: dict[int, int] = {}
     """The revision that each index had last."""
+    unsettled: int = 0
+    """How many were on their way to be available, or to be gone."""
     mark: str = ""
     mark_at: float = 0.0
 
@@ -67,6 +69,11 @@ class Observer:
         """How many replicas there were when it was looked last."""
         memory = self._memories.get(uid)
         return 0 if memory is None else len(memory.read)
+
+    def count_unsettled(self, uid: Uid) -> int:
+        """How many of them were on their way to be available, or to be gone."""
+        memory = self._memories.get(uid)
+        return 0 if memory is None else memory.unsettled
 
     def observe(self, deployment: Deployment) -> Observed:
         memory = self._memories.setdefault(deployment.uid, _Memory())
@@ -127,6 +134,7 @@ class Observer:
                 memory.read[key] = (revision, replica)
             judged.append(replica)
         judged.sort(key=lambda one: one.index)
+        memory.unsettled = sum(not one.available or one.going for one in judged)
         self._remember(judged, memory)
         return Observed(revisions=revisions, replicas=tuple(judged), next_s=min(moments, default=None))
 

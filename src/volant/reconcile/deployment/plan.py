@@ -178,11 +178,10 @@ def _rest(work: _Work) -> None:
 
 def _recreate(work: _Work) -> None:
     work.remove(work.old, freely=True)
+    if not work.wish.sleeping:
+        work.remove([replica for replica in work.live if replica.index >= work.wanted], freely=True)
     if not any(not replica.current for replica in work.going):
         work.create(work.free(work.wanted - len(work.live)))
-    surplus = len(work.live) - work.wanted
-    if surplus > 0:
-        work.remove([replica for replica in work.live if replica.index >= work.wanted], most=surplus)
 
 
 def _roll(work: _Work) -> None:

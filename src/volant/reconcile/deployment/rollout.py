@@ -195,11 +195,7 @@ def _judge_end(
         return _fail(cursor, cursor.roll_back)
     is_in_step = canary_cap(deployment, rollout, standing.wanted) is not None
     is_there = standing.available >= standing.wanted and not standing.old and not is_in_step
-    if strategy == "blue-green":
-        is_there = is_there and rollout.switched_at is not None
-    elif strategy != "recreate":
-        is_there = is_there and not standing.beyond
-    if is_there:
+    if is_there and (not standing.beyond if strategy != "blue-green" else rollout.switched_at is not None):
         phase = "RolledBack" if rollout.phase == "RollingBack" else "Complete"
         message = rollout.message if phase == "RolledBack" else ""
         rollout = msgspec.structs.replace(rollout, phase=phase, before=rollout.revision, message=message)

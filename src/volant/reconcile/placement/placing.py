@@ -21,7 +21,7 @@ class Placing:
 
     def __init__(self, store: Store, cache: Cache, clock: Clock) -> None:
         cache.add_index(BY_CLAIMANT, index_claimant)
-        cache.add_index(BY_NODE, _index_node)
+        cache.add_index(BY_NODE, _index_node, kinds=(VM.kind,))
         self.account = Account(cache)
         scheduler = Scheduler(store, cache, clock, self.account, WaitingRoom(self._look))
         self.engine = Engine(scheduler, cache, clock, concerns=scheduler.concerns)

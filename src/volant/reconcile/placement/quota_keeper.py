@@ -16,6 +16,9 @@ from volant.store.quotas import QuotaLedger
 log = structlog.get_logger()
 
 PERIOD_S = 600.0
+AGAIN_S = 10.0
+"""When something could not be counted: until it is, more may be given than there is."""
+
 SOON_S = 2.0
 """After a quota is made: what was being made when it came did not know of it."""
 
@@ -31,17 +34,17 @@ class QuotaKeeper:
 
     async def run(self) -> None:
         """A task body; runs until cancelled. All are counted at its start and every PERIOD_S, new ones soon."""
-        unsubscribe = self._cache.subscribe(self._on_change)
+        unsubscribe = self._cache.subscribe(self._on_change, kinds=(Quota.kind,))
         try:
             while True:
                 self._made.clear()
-                await self.recount()
-                await self._rest()
+                await self._rest(PERIOD_S if await self.recount() else AGAIN_S)
         finally:
             unsubscribe()
 
-    async def recount(self) -> None:
-        """Every project that has a quota. One that keeps changing, or cannot be counted now, has its turn again later."""
+    async def recount(self) -> bool:
+        """Every project that has a quota; False when one kept changing, or could not be counted now."""
+        is_done = True
         for project in sorted({stored.key.project for stored in self._cache.list(Quota.kind)}):
             for _ in range(ATTEMPTS):
                 try:
@@ -50,13 +53,17 @@ class QuotaKeeper:
                     continue
                 except VolantError as error:
                     log.warning("quota_not_counted", project=project, error=str(error))
+                    is_done = False
                     break
                 for quota in wrong:
                     log.info("quota_recounted", project=project, name=quota.name)
                 break
+            else:
+                is_done = False
+        return is_done
 
-    async def _rest(self) -> None:
-        sleeping = asyncio.ensure_future(self._clock.sleep(PERIOD_S))
+    async def _rest(self, period_s: float) -> None:
+        sleeping = asyncio.ensure_future(self._clock.sleep(period_s))
         made = asyncio.ensure_future(self._made.wait())
         try:
             await asyncio.wait((sleeping, made), return_when=asyncio.FIRST_COMPLETED)

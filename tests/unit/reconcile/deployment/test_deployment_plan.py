@@ -60,6 +60,12 @@ def test_what_somebody_else_stops_counts_as_missing() -> None:
     assert roll(3, old(0), old(1), replica(2, available=False, disrupted=True), strategy=loose) == {}
 
 
+def test_recreate_ends_with_the_lowest_names() -> None:
+    strategy = Strategy(type="recreate")
+    assert roll(1, replica(2, available=False), strategy=strategy) == {"remove": [2]}
+    assert roll(2, replica(0), replica(2), replica(1, going=True), strategy=strategy) == {"take": [2]}
+
+
 def test_recreate_waits_until_the_last_old_one_is_gone() -> None:
     strategy = Strategy(type="recreate")
     assert roll(2, old(0), old(1), strategy=strategy) == {"take": [1, 0]}

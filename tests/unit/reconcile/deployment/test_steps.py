@@ -15,8 +15,11 @@ from volant.core.errors import DiskFull, StaleRevision
 from volant.core.ids import new_uid
 from volant.core.resource import Meta
 from volant.core.vm import VM, VMSpec, VMStatus
+from volant.reconcile.deployment.deletion import Deleter
+from volant.reconcile.deployment.observe import Observed
 from volant.reconcile.deployment.replica import read_replica
 from volant.reconcile.deployment.steps import Steps
+from volant.reconcile.outcome import After
 from volant.store.cache import Cache
 from volant.store.contract import Operation
 from volant.store.records import create_of, get_resource, update_of
@@ -46,6 +49,9 @@ async def test_a_replica_that_became_ready_meanwhile_is_not_removed_as_one_that_
                 steps.read(web, replica)
             made = await steps.remove(web, [replica])
             assert made.done == []
+            deleter = Deleter(store, cache, clock, steps)
+            outcome, _ = await deleter.step(web, Observed(revisions={}, replicas=(replica,)))
+            assert isinstance(outcome, After), "until the cache has seen it there is nothing to do again"
             assert not (await get_resource(store, VM, "default", "web-0")).deleting
             following.cancel()
 
