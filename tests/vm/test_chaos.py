@@ -16,7 +16,7 @@ from .load import Load
 from .test_deployments import PORT, create, paged, replicas, wait_deployment
 from .test_sleep_kills import wait_order
 
-CHAOS_S = float(os.environ.get("VOLANT_TEST_CHAOS_S", "90"))
+CHAOS_S = float(os.environ.get("VOLANT_TEST_CHAOS_S", "60"))
 SEED = os.environ.get("VOLANT_TEST_SEED", "1")
 
 __all__ = ["paged"]

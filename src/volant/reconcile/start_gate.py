@@ -12,6 +12,11 @@ LIMIT_S = 30.0
 """Whoever has not become ready by then is not waited for any longer."""
 
 
+WAIT_S = 30.0
+LOOKS_A_SECOND = 50
+"""Whoever waits is told when its turn comes, and looks by itself in case it is not; however many wait, so many in a second."""
+
+
 class StartGate:
     """First come, first served. ``on_turn`` is called with the uid whose turn has come."""
 
@@ -24,7 +29,7 @@ class StartGate:
 
     def enter(self, uid: Uid) -> bool:
         """Whether ``uid`` may start now; if not it is in line."""
-        self._expire()
+        expired = self._expire()
         if uid in self._inside:
             return True
         if len(self._inside) < self._width and next(iter(self._waiting), uid) == uid:
@@ -34,7 +39,14 @@ class StartGate:
             self._call_next()
             return True
         self._waiting.setdefault(uid)
+        if expired:
+            self._call_next()
         return False
+
+    @property
+    def retry_s(self) -> float:
+        """After how many seconds somebody who waits is to look by itself."""
+        return max(WAIT_S, len(self._waiting) / LOOKS_A_SECOND)
 
     def leave(self, uid: Uid) -> None:
         """It is ready, or will not be: let the next one in. Does nothing for one that neither starts nor waits."""
@@ -47,7 +59,10 @@ class StartGate:
         if following is not None and len(self._inside) < self._width:
             self._on_turn(following)
 
-    def _expire(self) -> None:
+    def _expire(self) -> bool:
+        """Whether somebody was inside for too long."""
         now = self._clock.monotonic()
-        for uid in [uid for uid, until in self._inside.items() if until <= now]:
+        late = [uid for uid, until in self._inside.items() if until <= now]
+        for uid in late:
             del self._inside[uid]
+        return bool(late)

@@ -70,7 +70,7 @@ class VMBeginner:
             return await self.refuse(vm, refusal)
         vm = await self._begin_run(vm)
         if not self._gate.enter(vm.uid):
-            return await self._wait(vm, "WaitingForTurn", "others are starting")
+            return await self._wait(vm, "WaitingForTurn", "others are starting", self._gate.retry_s)
         try:
             await self._live.begin(vm)
             started = await self._starter.start(vm)
@@ -96,9 +96,9 @@ class VMBeginner:
         why = f" ({choice.reason})" if choice.reason else ""
         return await self._begun(msgspec.structs.replace(vm, status=status), run, f"{words}{why}")
 
-    async def _wait(self, vm: VM, reason: str, message: str) -> Outcome:
+    async def _wait(self, vm: VM, reason: str, message: str, retry_s: float = WAIT_S) -> Outcome:
         await self._writer.save(vm, msgspec.structs.replace(vm.status, reason=reason, message=message))
-        return After(WAIT_S)
+        return After(retry_s)
 
     async def _begin_run(self, vm: VM, *, anew: bool = False) -> VM:
         """Write down that a run begins, before anything of it does. One that was written down and never began is that run."""

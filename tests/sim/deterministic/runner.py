@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import random
 import shutil
 import sys
@@ -25,6 +26,9 @@ from .scenario import Plant, Scenario, Told
 MEMORY = Path("/dev/shm")  # a directory of the run's own is made in it
 CORES, MEMORY_MIB = 2, 8192
 """Of the simulated host, whatever the real one has."""
+
+HALF_FULL = os.statvfs_result((4096, 4096, 1 << 23, 1 << 22, 1 << 22, 1 << 20, 1 << 19, 1 << 19, 0, 255))
+"""Its disk, of 32 GiB."""
 
 
 class _Bugs:
@@ -48,11 +52,12 @@ def run_seed(seed: int, *, echo: Callable[[str], None] | None = None, plant: Pla
     """One seed in this process. The same seed tells the same, whenever and wherever it is run with PYTHONHASHSEED=0."""
     root = Path(tempfile.mkdtemp(prefix="volant-sim-", dir=MEMORY if MEMORY.is_dir() else None))
     failure: BaseException | None = None
-    with _quiet() as bugs, _same_machine(), seeded(random.Random(f"{seed} entropy")):
+    # Everything is below the directory that it runs in: where that is must not stand in any message.
+    with contextlib.chdir(root), _quiet() as bugs, _same_machine(), seeded(random.Random(f"{seed} entropy")):
         loop = SimulatedLoop(random.Random(f"{seed} schedule"))
         asyncio.set_event_loop(loop)
-        (root / "host").mkdir()
-        scenario = Scenario(loop, root / "host", seed, echo=echo, plant=plant)
+        Path("host").mkdir()
+        scenario = Scenario(loop, Path("host"), seed, echo=echo, plant=plant)
         bugs.on_found = scenario.note_bug
         try:
             loop.run_until_complete(scenario.run())
@@ -94,6 +99,7 @@ def _same_machine() -> Iterator[None]:
         mock.patch("volant.plane.read_boot_id", return_value="0" * 32),
         mock.patch("volant.plane.read_nameservers", return_value=("192.0.2.53",)),
         mock.patch("volant.plane.read_cpu_features", return_value=()),
+        mock.patch("os.statvfs", return_value=HALF_FULL),
     ):
         yield
 

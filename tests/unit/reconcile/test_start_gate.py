@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from volant.core.ids import Uid
 from volant.core.simulated_clock import SimulatedClock
-from volant.reconcile.start_gate import LIMIT_S, StartGate
+from volant.reconcile.start_gate import LIMIT_S, LOOKS_A_SECOND, WAIT_S, StartGate
 
 
 def uids(count: int) -> list[Uid]:
@@ -58,3 +58,23 @@ def test_all_places_that_come_free_at_once_are_taken() -> None:
     assert gate.enter(c)
     assert turns[-1] == d, "there is room for it as well, and nobody else leaves"
     assert gate.enter(d)
+
+
+async def test_whoever_looks_finds_that_another_s_place_came_free() -> None:
+    clock, turns = SimulatedClock(), list[Uid]()
+    gate = StartGate(clock, 1, turns.append)
+    a, b, c = uids(3)
+    assert gate.enter(a) and not gate.enter(b) and not gate.enter(c)
+    await clock.advance(LIMIT_S + 1)
+    assert not gate.enter(c), "it is another's turn"
+    assert turns == [b]
+
+
+def test_however_many_wait_few_look_in_a_second() -> None:
+    gate = StartGate(SimulatedClock(), 1, lambda uid: None)
+    for number in range(100):
+        gate.enter(Uid(f"{number:032}"))
+    assert gate.retry_s == WAIT_S
+    for number in range(100, 10_000):
+        gate.enter(Uid(f"{number:032}"))
+    assert 9_998 / gate.retry_s <= LOOKS_A_SECOND
