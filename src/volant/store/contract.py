@@ -22,6 +22,7 @@ MAX_OPERATIONS = 100
 MAX_BYTES = 1024 * 1024
 RETAINED_REVISIONS = 100_000
 RETAINED_S = 3600.0
+LONGEST_LEASE_S = 300.0
 
 
 class Key(msgspec.Struct, frozen=True, order=True):
@@ -179,8 +180,9 @@ class Store(Protocol):
         """Take or renew the lease ``name`` for ``ttl_s`` seconds from now.
 
         Raises:
-            Conflict: somebody else holds it.
-            InvalidInput: ``ttl_s`` is not above 0.
+            Conflict: somebody else holds it. Nobody holds one that would last longer than LONGEST_LEASE_S: it was granted before
+                the keeper's clock was put back, and whoever held it has it no more once another takes it.
+            InvalidInput: ``ttl_s`` is not above 0, or above LONGEST_LEASE_S.
         """
         ...
 

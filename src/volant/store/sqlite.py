@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import math
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +16,7 @@ from volant.core.clock import Clock
 from volant.core.errors import InvalidInput, Unavailable
 from volant.store import transaction
 from volant.store.changelog import Watcher, Watchers, check_since, read_bounds
-from volant.store.contract import RETAINED_REVISIONS, RETAINED_S, Batch, Key, Lease, Listing, Operation, Stored
+from volant.store.contract import LONGEST_LEASE_S, RETAINED_REVISIONS, RETAINED_S, Batch, Key, Lease, Listing, Operation, Stored
 from volant.store.database import connect_reader, connect_writer, create_file, explained, fetch
 from volant.store.listing import Wanted, read_listing, read_record
 from volant.store.prepared import check_key, check_text, prepare
@@ -137,8 +136,8 @@ class SqliteStore:
     async def grant_lease(self, name: str, holder: str, ttl_s: float) -> Lease:
         self._check_open()
         check_text(name, holder)
-        if not (ttl_s > 0 and math.isfinite(ttl_s)):
-            raise InvalidInput(f"a lease lasts more than 0 seconds, not {ttl_s:g}", field="ttl_s")
+        if not 0 < ttl_s <= LONGEST_LEASE_S:
+            raise InvalidInput(f"a lease lasts more than 0 and at most {LONGEST_LEASE_S:g} s, not {ttl_s:g}", field="ttl_s")
         work = functools.partial(transaction.grant_lease, name=name, holder=holder, ttl_s=ttl_s, now=self._now())
         return await self._writer.submit(work)
 

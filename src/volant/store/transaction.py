@@ -7,6 +7,7 @@ import msgspec
 
 from volant.core.errors import AlreadyExists, Conflict, NotFound, StaleRevision, WrongState
 from volant.store.contract import (
+    LONGEST_LEASE_S,
     Create,
     Delete,
     Key,
@@ -144,7 +145,7 @@ def _write_labels(connection: apsw.Connection, key: Key, before: dict[str, str],
 def grant_lease(group: Group, name: str, holder: str, ttl_s: float, now: float) -> Lease:
     """Raises Conflict when somebody else holds ``name`` at ``now``."""
     held = fetch(group.connection, "SELECT holder, expires_at FROM leases WHERE name = ?", (name,))
-    if held and held[0][0] != holder and held[0][1] > now:
+    if held and held[0][0] != holder and now < held[0][1] <= now + LONGEST_LEASE_S:
         raise Conflict(f"{held[0][0]} holds the lease {name}", hint=f"it ends in {held[0][1] - now:.0f} s unless it is renewed")
     lease = Lease(name, holder, now + ttl_s)
     group.connection.execute(

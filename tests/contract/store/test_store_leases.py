@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from volant.core.errors import Conflict, InvalidInput, StaleRevision
+from volant.core.simulated_clock import SimulatedClock
 from volant.store.contract import Create, Lease, RequireLease, Store
+from volant.store.sqlite import open_store
 
 from .store_keepers import Keeper
 from .store_steps import create, data_of, outcome, vm
@@ -78,7 +82,7 @@ async def test_a_lease_takes_no_revision(store: Store) -> None:
     assert (await store.list("vm")).revision == revision
 
 
-@pytest.mark.parametrize("ttl_s", [0, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("ttl_s", [0, -1, 301, float("nan"), float("inf")])
 async def test_a_lease_needs_a_time(store: Store, ttl_s: float) -> None:
     with pytest.raises(InvalidInput):
         await store.grant_lease("leader", "me", ttl_s)
@@ -90,3 +94,12 @@ async def test_a_lease_outlives_the_keeper_s_restart(keeper: Keeper) -> None:
     async with keeper.open() as store:
         assert await outcome(store.grant_lease("leader", "you", 10)) is Conflict
         assert await store.transact([MINE]) == 0
+
+
+async def test_nobody_holds_a_lease_from_before_the_clock_was_put_back(tmp_path: Path) -> None:
+    later, earlier = (SimulatedClock(datetime(2026, 1, 1, hour, tzinfo=UTC)) for hour in (13, 12))
+    async with open_store(tmp_path / "volant.db", later) as store:
+        await store.grant_lease("leader", "me", 10)
+    async with open_store(tmp_path / "volant.db", earlier) as store:
+        assert (await store.grant_lease("leader", "you", 10)).holder == "you", "nobody leads for an hour"
+        assert await outcome(store.transact([MINE])) is StaleRevision
