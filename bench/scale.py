@@ -24,7 +24,7 @@ from volant.core.ids import Digest
 READY_BUDGET_S = 10.0
 REST_BUDGET_PERCENT = 5.0
 REST_S = 20.0
-SETTLE_S = 5.0
+SETTLE_S = 30.0
 CHANGES = 60
 STEPS = (100, 1_000, 3_000, 10_000)
 RATIO_BUDGET = 1.5

@@ -18,8 +18,8 @@ from .deterministic.faults import RATES
 from .deterministic.mischief import KINDS
 
 ROOT = Path(__file__).parents[2]
-FIXED = 30
-FRESH_S = float(os.environ.get("VOLANT_SIM_SECONDS", "30"))
+FIXED = 24
+FRESH_S = float(os.environ.get("VOLANT_SIM_SECONDS", "20"))
 FRESH_MOST = 100_000
 LIMIT_S = 1200.0
 DONE = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,10 @@ def test_guests_that_ask_for_their_address(daemon: Daemon) -> None:
     assert len(servers) == 1
     daemon.volar("vms", "delete", "one", "two", "three")
     create(daemon, "plain")
-    assert list_dhcp_servers(daemon) == [], "nobody asks any more"
+    deadline = time.monotonic() + 30
+    while list_dhcp_servers(daemon):  # what is left over of a network is taken away for several VMs together
+        assert time.monotonic() < deadline, "nobody asks any more"
+        time.sleep(0.2)
 
 
 def list_dhcp_servers(daemon: Daemon) -> list[str]:

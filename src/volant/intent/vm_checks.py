@@ -17,6 +17,8 @@ LABELS_MAX_BYTES = 16 * 1024
 COMMAND_MAX_BYTES = 32 * 1024
 
 OWN_LABELS = "volant."
+RUN_LABELS = ("volant.run", "volant.run-by")
+"""Those by which ``volar run`` finds its VMs again: people make them, too."""
 
 PLUGIN_HINT = "volar plugins list shows those installed"
 
@@ -85,8 +87,8 @@ def check_labels(labels: dict[str, str], *, own: bool = False) -> None:
         raise InvalidInput(f"the labels are larger than {LABELS_MAX_BYTES} bytes", field="labels")
     if any(not name for name in labels):
         raise InvalidInput("a label needs a name", field="labels")
-    reserved = None if own else next((name for name in labels if name.startswith(OWN_LABELS)), None)
-    if reserved is not None:
+    reserved = next((name for name in labels if name.startswith(OWN_LABELS) and name not in RUN_LABELS), None)
+    if reserved is not None and not own:
         raise InvalidInput(
             f"labels that begin with {OWN_LABELS} are Volant's own", field="labels", hint=f"rename {reserved[:80]}"
         )

@@ -175,3 +175,12 @@ async def test_a_guest_without_an_agent_gets_no_environment_and_no_sleep(intents
     with pytest.raises(WrongState, match="cannot be suspended: its guest has no agent"):
         await intents.vms.suspend("web")
     assert (await intents.vms.get("web")).spec.power == "running"
+
+
+async def test_labels_of_volants_own_are_kept_for_it_but_those_of_a_run(installed: Intents) -> None:
+    await installed.vms.create(
+        Wanted(name="run", labels={"volant.run": "yes", "volant.run-by": "me:1"}, spec=VMSpec(plugin="nginx"))
+    )
+    with pytest.raises(InvalidInput) as refused:
+        await installed.vms.create(Wanted(name="web-0", labels={"volant.deployment": "web"}, spec=VMSpec(plugin="nginx")))
+    assert refused.value.field == "labels"
