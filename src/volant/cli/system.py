@@ -42,13 +42,14 @@ def summary(session: Session, as_json: bool) -> None:
 @system.command(epilog="\b\nExamples:\n  volar system drain")
 @pass_session
 def drain(session: Session) -> None:
-    """Stop every VM, in an orderly way, and cordon every node. Nothing starts again before a node is uncordoned.
+    """Stop every VM, in an orderly way, and cordon every node: until one is uncordoned nothing new is placed on it, and deployments
+    leave there what stands still. A VM of one's own starts when somebody starts it.
 
     To take VMs away from one node of several, within the budgets of their deployments: volar nodes drain NODE.
     """
     count = session.client.system.drain()
     click.echo(f"{count} {'VM is' if count == 1 else 'VMs are'} stopping" if count else "no VM was running")
-    click.echo("nothing starts until: volar nodes uncordon NODE")
+    click.echo("deployments stay down until: volar nodes uncordon NODE")
 
 
 @system.command(epilog="\b\nExamples:\n  volar system prune --dry-run\n  volar system prune")

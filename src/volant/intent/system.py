@@ -43,7 +43,7 @@ class SystemIntent:
         self._vms = vms
 
     async def drain(self) -> int:
-        """Have nothing start any more on any node, ask every VM to stop and give up every pool; return how many VMs were not
+        """Have nothing new placed on any node, ask every VM to stop and give up every pool; return how many VMs were not
         asked before."""
         nodes, _ = await list_resources(self._store, Node, "")
         for node in nodes:

@@ -104,7 +104,7 @@ def test_events_are_printed_oldest_first(served: Served, volar: Volar) -> None:
 def test_the_whole_is_shown(volar: Volar) -> None:
     assert "vms:" in volar("system", "summary").out
     assert volar("system", "summary", "--json").json["vms"] == 0
-    assert volar("system", "drain").out == "no VM was running\nnothing starts until: volar nodes uncordon NODE\n"
+    assert volar("system", "drain").out == "no VM was running\ndeployments stay down until: volar nodes uncordon NODE\n"
     assert volar("version").out == "volar    0.1.0\nvolantd  0.0.test\n"
 
 
