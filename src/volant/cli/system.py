@@ -42,8 +42,8 @@ def summary(session: Session, as_json: bool) -> None:
 @system.command(epilog="\b\nExamples:\n  volar system drain")
 @pass_session
 def drain(session: Session) -> None:
-    """Stop every VM, in an orderly way, and cordon every node: until one is uncordoned nothing new is placed on it, and deployments
-    leave there what stands still. A VM of one's own starts when somebody starts it.
+    """Stop every VM, in an orderly way, and cordon every node: until one is uncordoned nothing new is placed on it, and
+    deployments leave there what stands still. A VM of one's own starts when somebody starts it.
 
     To take VMs away from one node of several, within the budgets of their deployments: volar nodes drain NODE.
     """
