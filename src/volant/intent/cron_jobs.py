@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import msgspec
 
@@ -13,7 +11,8 @@ from volant.core.clock import Clock, format_time
 from volant.core.errors import AlreadyExists, InvalidInput, NotFound, StaleRevision, TimedOut, WrongState
 from volant.core.ids import new_uid
 from volant.core.job import CRON_FINALIZER, CRON_LABEL, CronJob, CronJobSpec, CronJobStatus, Job
-from volant.core.resource import Meta, Wanted, from_wire
+from volant.core.resource import Meta, Wanted
+from volant.intent.edited import Edit, edit_resource
 from volant.intent.follow import follow_resource
 from volant.intent.job_checks import check_cron_job
 from volant.intent.jobs import JobIntent
@@ -37,8 +36,6 @@ CRON_JOBS: Kind[CronJob] = Kind(
 
 TRIGGERS_A_SECOND = 8
 """The name of a job that somebody triggers is the second in which it was; the next free one is taken."""
-
-Edit = Callable[[dict[str, Any]], Any]
 
 
 class CronJobIntent:
@@ -138,11 +135,7 @@ class CronJobIntent:
         while True:
             cron = await self.get(name, project=project)
             check_generation(cron, expected_generation)
-            document = {"labels": cron.meta.labels, **msgspec.json.decode(msgspec.json.encode(cron.spec))}
-            edited = edit(document)
-            if not isinstance(edited, dict):
-                raise InvalidInput("a schedule is written as one object")
-            wanted = from_wire(CronJob, {**edited, "name": name})
+            wanted = edit_resource(cron, edit)
             try:
                 return await self.replace(
                     name, wanted, project=project, expected_generation=cron.meta.generation, dry_run=dry_run

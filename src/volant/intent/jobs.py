@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Sequence
 
 import msgspec
 
@@ -14,8 +13,9 @@ from volant.core.ids import new_uid
 from volant.core.job import FINALIZER, MUTABLE, Job, JobSpec, JobStatus, has_finished
 from volant.core.plugin import Plugin
 from volant.core.plugin_versions import name_version, split_reference
-from volant.core.resource import Meta, Wanted, from_wire
+from volant.core.resource import Meta, Wanted
 from volant.core.vm import VMSpec
+from volant.intent.edited import Edit, edit_resource
 from volant.intent.follow import follow_resource
 from volant.intent.job_checks import as_run, check_job, check_job_name
 from volant.intent.listing import Ask, Kind, Lister, Page
@@ -41,9 +41,6 @@ JOBS: Kind[Job] = Kind(
         data["meta"]["name"], data["spec"]["vm"]["plugin"], *data["meta"]["labels"], *data["meta"]["labels"].values()
     ),
 )  # fmt: skip
-
-Edit = Callable[[dict[str, Any]], Any]
-"""Makes of a job's flat document the one that is wanted."""
 
 
 class JobIntent:
@@ -157,11 +154,7 @@ class JobIntent:
         while True:
             job = await self.get(name, project=project)
             check_generation(job, expected_generation)
-            document = {"labels": job.meta.labels, **msgspec.json.decode(msgspec.json.encode(job.spec))}
-            edited = edit(document)
-            if not isinstance(edited, dict):
-                raise InvalidInput("a job is written as one object")
-            wanted = from_wire(Job, {**edited, "name": name})
+            wanted = edit_resource(job, edit)
             try:
                 return await self.replace(name, wanted, project=project, expected_generation=job.meta.generation, dry_run=dry_run)
             except StaleRevision:
